@@ -1,0 +1,84 @@
+# Set up, run and check rwkv_np. Needed: GNU make, Python 3.10 or newer, a package index. `make help` lists the targets.
+
+VENV   := .venv
+python := $(VENV)/bin/python
+pip    := $(python) -m pip install --quiet --no-input --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint notebooks clean
+
+help:
+	@echo 'make demo       train a small RWKV-4, let it write, show its state; installs what the library needs'
+	@echo 'make test       the style check, and every test but the long ones: under 8 minutes'
+	@echo 'make test-all   every test'
+	@echo 'make lint       the style check alone'
+	@echo 'make notebooks  open the tutorial in Jupyter'
+	@echo 'make clean      remove $(VENV) and what the tools left; out/, with your models, stays'
+	@echo
+	@echo 'PYTHON=python3.12 chooses the Python to set up with (3.10 or newer).'
+	@echo 'ARGS="..." is passed on:   make demo ARGS="--help"   make test ARGS="-k wkv4 -x"'
+	@echo
+	@echo 'The quick tests alone, in under a minute:   $(python) -m pytest -m "not slow"'
+
+demo: $(VENV)/run
+	@$(python) -m rwkv_np demo $(ARGS)
+
+test: lint
+	@$(python) -m pytest -m "not long" $(ARGS)
+
+test-all: lint
+	@$(python) -m pytest $(ARGS)
+	@echo 'make test-all left out nothing, except tests shown above as SKIPPED, each with its reason.'
+
+lint: $(VENV)/development
+	@$(python) -m ruff check .
+
+notebooks: $(VENV)/development
+	@$(python) -m jupyter lab $(ARGS) notebooks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The set-up. $(VENV)/run and $(VENV)/development stamp an installation that came to its end; while one is under way
+# there is $(VENV)/half-made. Whoever finds that, or asks for another Python than before, makes $(VENV) anew.
+
+ifneq "$(wildcard $(VENV)/half-made)" ""
+.PHONY: $(python)
+else ifneq "$(PYTHON)" ""
+ifneq "$(PYTHON)" "$(shell cat $(VENV)/made-with 2>/dev/null)"
+.PHONY: $(python)
+endif
+endif
+
+$(python):
+	@for p in $(if $(PYTHON),"$(PYTHON)",python3 python3.14 python3.13 python3.12 python3.11 python3.10); do \
+	    version=$$("$$p" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || continue; \
+	    found="$$found $$p is $$version."; \
+	    "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 10))' && { chosen=$$p; break; }; \
+	done; \
+	if [ -z "$$chosen" ]; then \
+	    echo "rwkv_np needs Python 3.10 or newer.$${found:- $(or $(PYTHON),python3) is not there, or does not run.}"; \
+	    echo "Install a newer Python beside it, or name one that you have: PYTHON=/path/to/python3.12"; \
+	    exit 1; \
+	elif ! "$$chosen" -c 'import ensurepip, venv' 2>/dev/null; then \
+	    echo "$$chosen (Python $$version) cannot make a virtual environment: its venv module is not complete."; \
+	    echo "Debian and Ubuntu keep it in a package of its own. Install that, then give the same command again:"; \
+	    echo "    sudo apt install python3-venv      (or, for exactly this Python, python$${version%.*}-venv)"; \
+	    exit 1; \
+	fi; \
+	if [ -e $(VENV) ]; then echo "Removing $(VENV): half made, or made with another Python."; rm -rf $(VENV); fi; \
+	echo "Making $(VENV) with $$chosen (Python $$version)."; \
+	mkdir $(VENV) && touch $(VENV)/half-made && "$$chosen" -m venv $(VENV) && echo "$$chosen" >$(VENV)/made-with
+
+$(VENV)/run: pyproject.toml $(python)
+	@echo 'Installing what the library needs: NumPy, tokenizers, safetensors, ml_dtypes, matplotlib, tqdm (SIZE MB).'
+	@touch $(VENV)/half-made
+	@$(pip) --editable .
+	@touch $@ && rm $(VENV)/half-made
+
+$(VENV)/development: requirements.txt $(VENV)/run
+	@echo 'Installing what development needs: pytest, Hypothesis, mpmath, Jupyter, ruff (SIZE MB more).'
+	@touch $(VENV)/half-made
+	@$(pip) --requirement requirements.txt
+	@touch $@ && rm $(VENV)/half-made

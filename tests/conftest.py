@@ -1,0 +1,45 @@
+"""What all tests share: where the real data lies, and which tests are left out of which run."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # pictures are drawn without a screen
+
+# Slow machines are no failure: no deadline on a single example.
+hypothesis.settings.register_profile("no deadline", parent=hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("no deadline")
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """Folder of real data from elsewhere: `RWKV_NP_DATA`, else `../shared/data`; without it the test is skipped."""
+    folder = Path(os.environ.get("RWKV_NP_DATA") or PROJECT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("needs real data: neither RWKV_NP_DATA nor ../shared/data is a folder")
+    return folder
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items):
+    """Count every long test as slow too, so that `-m "not slow"` is what it says."""
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker("slow")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say what `-m` left out, and what runs it."""
+    left_out = terminalreporter.stats.get("deselected", [])
+    n_long = sum(1 for item in left_out if item.get_closest_marker("long"))
+    n_slow = sum(1 for item in left_out if item.get_closest_marker("slow")) - n_long
+    if n_long or n_slow:
+        terminalreporter.section("left out")
+    if n_slow:
+        terminalreporter.line(f"{n_slow} slow tests; `make test` runs them")
+    if n_long:
+        terminalreporter.line(f"{n_long} long tests; `make test-all` runs them")

@@ -17,7 +17,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def data_dir():
-    """Folder of real data from elsewhere: `RWKV_NP_DATA`, else `../shared/data`; without it the test is skipped."""
+    """The folder of real data: `RWKV_NP_DATA`, else `../shared/data`; without it the test is skipped."""
     folder = Path(os.environ.get("RWKV_NP_DATA") or PROJECT.parent / "shared" / "data")
     if not folder.is_dir():
         pytest.skip("needs real data: neither RWKV_NP_DATA nor ../shared/data is a folder")
@@ -40,6 +40,6 @@ def pytest_terminal_summary(terminalreporter):
     if n_long or n_slow:
         terminalreporter.section("left out")
     if n_slow:
-        terminalreporter.line(f"{n_slow} slow tests; `make test` runs them")
+        terminalreporter.line(f"{n_slow} slow (`make test` runs them)")
     if n_long:
-        terminalreporter.line(f"{n_long} long tests; `make test-all` runs them")
+        terminalreporter.line(f"{n_long} long (`make test-all` runs them)")

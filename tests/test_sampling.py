@@ -129,6 +129,10 @@ def test_a_distribution_sums_to_one_and_never_lacks_the_best_token(logits, tempe
     assert abs(p.sum() - 1) < 1e-12 and (p >= 0).all() and p[np.argmax(logits)] > 0
 
 
+def test_top_p_of_one_drops_nothing_however_improbable():
+    assert probabilities([0.0, -40.0], top_p=1.0)[1] == np.exp(-40)
+
+
 def test_extreme_settings_and_logits_stay_finite():
     logits = np.array([1e4, -1e4, 1e4 - 1, -np.inf])
     for temperature in 1e-310, 1e-3, 1e300:
@@ -254,6 +258,13 @@ def test_before_the_first_token_the_generation_stands_at_the_prompts_end():
     assert generation.last_token == 6
     np.testing.assert_array_equal(generation.state, Toy().step(5)[1])
     assert generate(Toy(), [5], 3).state is None
+
+
+def test_a_prompt_goes_on_from_a_state():
+    _, state = Toy().step(1)
+    generation, whole = generate(Toy(), [2, 3], 20, state=state), generate(Toy(), [1, 2, 3], 20)
+    np.testing.assert_array_equal(generation.state, whole.state)
+    assert list(generation) == list(whole)
 
 
 def test_a_long_prompt_is_read_in_pieces_and_each_token_in_one_step():

@@ -266,9 +266,17 @@ def test_load_recognises_files(data_dir, world_file, world, pile):
     assert tokenizer.from_json(world.to_json()).encode(SAMPLE) == world.encode(SAMPLE)
 
 
-def test_truncation_in_a_file_does_not_cut_text():
-    content = json.loads(TRAINED.to_json())
-    content["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+@pytest.mark.parametrize("setting", [
+    {"truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}},
+    {"padding": {"strategy": {"Fixed": 500}, "direction": "Right", "pad_to_multiple_of": None,
+                 "pad_id": 0, "pad_type_id": 0, "pad_token": "!"}},
+    {"post_processor": {"type": "TemplateProcessing", "pair": [],
+                        "single": [{"SpecialToken": {"id": "!", "type_id": 0}},
+                                   {"Sequence": {"id": "A", "type_id": 0}}],
+                        "special_tokens": {"!": {"id": "!", "ids": [0], "tokens": ["!"]}}}},
+], ids=["truncation", "padding", "added tokens"])
+def test_a_file_that_would_cut_or_add_tokens_does_not(setting):
+    content = json.loads(TRAINED.to_json()) | setting
     assert BPE(json.dumps(content)).encode(SAMPLE) == TRAINED.encode(SAMPLE)
 
 
@@ -290,8 +298,9 @@ def test_a_small_world_file_with_either_line_ending_loads(tmp_path):
     ("", "line 257"),
     ("257 'ab 2", "line 257"),                                       # open quote
     ("257 12 2", "must be str or bytes"),
-    ("257 __import__('os').getcwd() 2", "line 257"),                 # nothing is executed
+    ("257 str('ab') 2", "line 257"),                                 # nothing is executed
     ("257 " + "(" * 5000 + " 2", "line 257"),
+    ("257 " + "-" * 50_000 + "1 2", "line 257"),
     ("257 'a' 1", "entry 257 is b'a', as is 98"),                    # twice
     ("257 '' 0", "entry 257 is b'', as is 0"),
 ])

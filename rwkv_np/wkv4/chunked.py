@@ -18,7 +18,7 @@ from .parallel import merge, segment
 from .recurrent import advance, output
 from .state import State, checked
 
-_SLAB = 2**14       # channels of all chunks and sequences that one step works on: they should fit the cache
+_WIDTH = 2**14      # numbers that one step works on, chunks, sequences and channels together: they should fit the cache
 
 
 def chunked(w, u, k, v, state=None, chunk=None):
@@ -31,8 +31,8 @@ def chunked(w, u, k, v, state=None, chunk=None):
     state : State, optional
         Arrays of shape (..., C).
     chunk : int, optional
-        Tokens per chunk; any choice gives the same result. By default short chunks where there are few
-        channels to work on at a time, longer ones where there are many.
+        Tokens per chunk; any choice gives the same result. By default about sqrt(T), longer where batch and
+        channels fill the cache by themselves.
 
     Returns
     -------
@@ -52,70 +52,116 @@ def wkv(w, u, k, v, state=None, chunk=None):
     Returns
     -------
     (out, state), pullback
-        ``pullback(dout, dstate=None)`` returns `Gradients` as `backward` does.
+        ``pullback(dout, dstate=None)`` returns `Gradients`, as `backward` does.
     """
     w_dtype, u_dtype = np.asarray(w).dtype, np.asarray(u).dtype
     w, u, k, v, state = checked(w, u, k, v, state)
-    length, width = k.shape[-2], state.num.size
-    chunk = _chunk_length(length, width) if chunk is None else chunk
+    length = k.shape[-2]
+    chunk = _chunk_length(length, state.num.size) if chunk is None else min(chunk, max(length, 1))
     if chunk < 1:
         raise ValueError(f"chunk is {chunk} but must be at least 1")
-    chunks = max(1, -(-length // chunk))
-    last = length - (chunks - 1) * chunk                    # tokens in the last chunk, which may be shorter
 
-    def split(x):                                           # (..., T, C) -> (..., N, S, C)
-        *batch, _, channels = x.shape
-        if last != chunk:
-            x = np.concatenate([x, np.zeros((*batch, chunk - last, channels), x.dtype)], axis=-2)
+    # Whole chunks side by side; what remains is a shorter chunk of its own after them.
+    body = length - length % chunk
+    parts, outs, pullbacks = [slice(0, body), slice(body, length)], [], []
+    for part in parts:
+        (out, state), pullback = _whole_chunks(w, u, k[..., part, :], v[..., part, :], state, chunk)
+        outs.append(out)
+        pullbacks.append(pullback)
+        chunk = max(length - body, 1)
+
+    def pullback(dout, dstate=None):
+        dout, alpha, beta = checked_gradients(dout, dstate, k.shape)
+        dk, dv = np.empty(k.shape, k.dtype), np.empty(v.shape, v.dtype)
+        dw = du = 0.0
+        for part, pull in zip(reversed(parts), reversed(pullbacks), strict=True):
+            dw_part, du_part, dk[..., part, :], dv[..., part, :], dstate = pull(dout[..., part, :], alpha, beta)
+            dw, du, (alpha, beta, _) = dw + dw_part, du + du_part, dstate
+        return Gradients(dw.astype(w_dtype), du.astype(u_dtype), dk, dv, dstate)
+
+    return (np.concatenate(outs, axis=-2), state), pullback
+
+
+def _chunk_length(length, width):
+    """About sqrt(T) tokens, but no more chunks at a time than the cache has room for."""
+    chunks = min(np.sqrt(length), _WIDTH / max(width, 1))
+    return max(1, int(length / max(chunks, 1)))
+
+
+def _whole_chunks(w, u, k, v, state, chunk):
+    """(out, state), pullback of a sequence of N * `chunk` tokens; w, u in float64, no checks."""
+    *batch, length, channels = k.shape
+    chunks = length // chunk
+    if chunks == 0:
+        return (k.copy(), state), lambda dout, alpha, beta: Gradients(
+            np.zeros(channels), np.zeros(channels), dout, dout, _state_gradient(state, alpha, beta))
+
+    def by_chunk(x):                                                # (..., T, C) -> (..., N, S, C)
         return x.reshape(*batch, chunks, chunk, channels)
 
-    def join(x):                                            # (..., N, S, C) -> (..., T, C)
-        return x.reshape(*x.shape[:-3], chunks * chunk, x.shape[-1])[..., :length, :]
-
-    k_split, v_split = split(k), split(v)
-    left_behind = segment(w, k_split[..., :-1, :, :], v_split[..., :-1, :, :])      # each (..., N-1, C)
+    k_chunks, v_chunks = by_chunk(k), by_chunk(v)
+    left_behind = segment(w, k_chunks[..., :-1, :, :], v_chunks[..., :-1, :, :])     # each (..., N-1, C)
     starts = [state]
     for n in range(chunks - 1):
         starts.append(merge(starts[-1], State(*(x[..., n, :] for x in left_behind)), chunk * w))
-    start = State(*(np.stack(x, axis=-2) for x in zip(*starts, strict=True)))       # each (..., N, C)
+    start = State(*(np.stack(x, axis=-2) for x in zip(*starts, strict=True)))        # each (..., N, C)
 
-    now, final = start, state
-    out = np.empty(k_split.shape, k.dtype)
-    for j in range(chunk):
-        k_j, v_j = k_split[..., j, :], v_split[..., j, :]                           # (..., N, C)
+    out = np.empty(k_chunks.shape, k.dtype)
+    now = start
+    for j in range(chunk):                                          # token j of every chunk
+        k_j, v_j = k_chunks[..., j, :], v_chunks[..., j, :]         # (..., N, C)
         out[..., j, :] = output(u, k_j, v_j, now)
         now = advance(w, k_j, v_j, now)
-        if j + 1 == last:
-            final = State(*(x[..., -1, :].copy() for x in now))
+    final = State(*(x[..., -1, :].copy() for x in now))
 
-    def pullback(dout, dstate=None):
-        dout, alpha_end, beta_end = checked_gradients(dout, dstate, k.shape)
-        dout_split = split(dout)
-
-        # Forward again, keeping for each step what the way back needs.
-        steps, before = [], start
-        for j in range(chunk):
-            k_j, v_j, g = k_split[..., j, :], v_split[..., j, :], dout_split[..., j, :]
-            num, den, p = before
+    def pullback(dout, alpha_end, beta_end):
+        """The loop of `gradient.backward`, on all chunks side by side; its symbols."""
+        dout = by_chunk(dout)
+        kept, now = [], start
+        for j in range(chunk):                                      # forward again, keeping what the way back needs
+            k_j, v_j = k_chunks[..., j, :], v_chunks[..., j, :]
+            num, den, p = now
             q = np.maximum(p, u + k_j)
-            past, now = np.exp(p - q), np.exp(u + k_j - q)
-            z = past * den + now
-            out = (past * num + now * v_j) / z
+            past, bonus = np.exp(p - q), np.exp(u + k_j - q)
+            z = past * den + bonus
+            out = (past * num + bonus * v_j) / z
             p_new = np.maximum(p - w, k_j)
-            fade, joined = np.exp((p - p_new) - w), np.exp(k_j - p_new)
-            g = g / z
-            steps.append((v_j, num, den, out, g * past, g * now, fade, joined))
-            before = State(fade * num + joined * v_j, fade * den + joined, p_new)
+            fade, join = np.exp((p - p_new) - w), np.exp(k_j - p_new)
+            g = dout[..., j, :] / z
+            kept.append((num, den, out, g * past, g * bonus, fade, join))
+            now = State(fade * num + join * v_j, fade * den + join, p_new)
 
-        # Backward through each chunk as if nothing came after it; then carry over the chunks, last to first.
-        zero = np.zeros(start.num.shape)
-        alpha, beta = zero, zero
-        for j in reversed(range(chunk)):
-            alpha, beta = _earlier(steps[j], *_inject(alpha, beta, alpha_end, beta_end, j + 1 == last))
-        ends_alpha, ends_beta = np.zeros_like(zero), np.zeros_like(zero)            # adjoint at each chunk's end
+        # Each chunk as if nothing came after it, then the short recurrence over chunks, last to first.
+        alpha, beta = np.zeros(start.num.shape), np.zeros(start.num.shape)
+        for _, _, out, g_past, _, fade, _ in reversed(kept):
+            alpha, beta = g_past + fade * alpha, fade * beta - g_past * out
+        alphas, betas = [alpha_end], [beta_end]
         for n in range(chunks - 1, 0, -1):
-            fade_chunk = np.exp((start.log_scale[..., n, :] - _end_scale(n)) - chunk * w) if n < chunks - 1 else 0.0
-            ends_alpha[..., n - 1, :] = alpha[..., n, :] + fade_chunk * ends_alpha[..., n, :]
-            ends_beta[..., n - 1, :] = beta[..., n, :] + fade_chunk * ends_beta[..., n, :]
-        return ends_alpha
-    return (join(out), final), pullback
+            p_end = start.log_scale[..., n + 1, :] if n + 1 < chunks else final.log_scale
+            fade = np.exp((start.log_scale[..., n, :] - p_end) - chunk * w)
+            alphas.append(alpha[..., n, :] + fade * alphas[-1])
+            betas.append(beta[..., n, :] + fade * betas[-1])
+        alpha, beta = (np.stack(x[::-1], axis=-2) for x in (alphas, betas))          # at each chunk's end
+
+        dk, dv = np.empty(k_chunks.shape, k.dtype), np.empty(k_chunks.shape, k.dtype)
+        dw, du = np.zeros(start.num.shape), np.zeros(start.num.shape)
+        for j in reversed(range(chunk)):
+            num, den, out, g_past, g_bonus, fade, join = kept[j]
+            v_j = v_chunks[..., j, :]
+            through_bonus = g_bonus * (v_j - out)
+            du += through_bonus
+            dk[..., j, :] = through_bonus + join * (v_j * alpha + beta)
+            dv[..., j, :] = g_bonus + join * alpha
+            dw -= fade * (num * alpha + den * beta)
+            alpha, beta = g_past + fade * alpha, fade * beta - g_past * out
+
+        axes = tuple(range(dw.ndim - 1))
+        first = alpha[..., 0, :].copy(), beta[..., 0, :].copy()
+        return Gradients(dw.sum(axes), du.sum(axes), dk.reshape(k.shape), dv.reshape(k.shape),
+                         _state_gradient(state, *first))
+
+    return (out.reshape(k.shape), final), pullback
+
+
+def _state_gradient(state, alpha, beta):
+    return State(alpha, beta, state.num * alpha + state.den * beta)

@@ -1,0 +1,11 @@
+"""RWKV, the RNN that trains like a Transformer, in plain NumPy.
+
+The paper: arXiv:2305.13048 (RWKV-4). Start reading at `rwkv_np.wkv4`.
+"""
+
+from . import ops, wkv4
+from .rwkv4 import RWKV4, State
+from .sampling import generate
+
+__version__ = "0.1.0"
+__all__ = ["RWKV4", "CheckpointError", "State", "generate", "load", "ops", "save", "wkv4"]

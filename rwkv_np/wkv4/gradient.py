@@ -35,7 +35,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .recurrent import advance
-from .state import State, checked, checked_state
+from .state import State, checked
 
 
 class Gradients(NamedTuple):

@@ -1,0 +1,115 @@
+"""The ordinary pieces of the network, each with its gradient beside it.
+
+Every op returns ``y, pullback``; ``pullback(dy)`` returns the gradients of the op's inputs, in their
+order: the vector-Jacobian product. Whoever does not need gradients drops the pullback, and with it the
+arrays it holds. An op never writes to an array it was given. Any leading axes; D is the last one.
+"""
+
+import numpy as np
+
+
+def _rows(x):
+    """(..., D) -> (everything else, D)."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def embedding(weight, tokens):
+    """Row `tokens` of weight (V, D): (...) -> (..., D). Gradient: of weight alone."""
+
+    def pullback(dy):
+        dweight = np.zeros_like(weight)
+        np.add.at(dweight, tokens.reshape(-1), _rows(dy))       # a token may stand in several places
+        return (dweight,)
+
+    return weight[tokens], pullback
+
+
+def layer_norm(x, weight, bias, epsilon=1e-5):
+    """(x - mean) / sqrt(variance + epsilon), times weight (D,), plus bias (D,); over the last axis.
+
+    The gradient subtracts from dxhat what would change the mean and what would change the variance: neither
+    can reach the output.
+    """
+    centred = x - x.mean(-1, keepdims=True)                                     # (..., D)
+    inverse_std = 1 / np.sqrt((centred * centred).mean(-1, keepdims=True) + epsilon)
+    xhat = centred * inverse_std                                                # (..., D)
+
+    def pullback(dy):
+        dxhat = dy * weight
+        dx = dxhat - dxhat.mean(-1, keepdims=True) - xhat * (dxhat * xhat).mean(-1, keepdims=True)
+        return dx * inverse_std, _rows(dy * xhat).sum(0), _rows(dy).sum(0)
+
+    return xhat * weight + bias, pullback
+
+
+def token_shift(x, last):
+    """The token before each token: `last` (..., D), then x (..., T, D) without its end -> (..., T, D)."""
+
+    def pullback(dy):
+        dx = np.zeros_like(dy)
+        dx[..., :-1, :] = dy[..., 1:, :]
+        return dx, dy[..., 0, :]
+
+    return np.concatenate([last[..., None, :], x[..., :-1, :]], axis=-2), pullback
+
+
+def mix(x, previous, ratio):
+    """ratio x_t + (1 - ratio) x_{t-1}, with a ratio (D,) per channel (paper, equations 11 to 15)."""
+
+    def pullback(dy):
+        return dy * ratio, dy * (1 - ratio), _rows(dy * (x - previous)).sum(0)
+
+    return x * ratio + previous * (1 - ratio), pullback
+
+
+def linear(x, weight):
+    """x (..., in) by weight (out, in) -> (..., out)."""
+
+    def pullback(dy):
+        dy = _rows(dy)
+        return (dy @ weight).reshape(x.shape), dy.T @ _rows(x)
+
+    return (_rows(x) @ weight.T).reshape(*x.shape[:-1], len(weight)), pullback
+
+
+def sigmoid(x):
+    """1 / (1 + e^-x), written so that the exponential never overflows."""
+    e = np.exp(-np.abs(x))
+    y = np.where(x >= 0, 1, e) / (1 + e)
+    return y, lambda dy: (dy * y * (1 - y),)
+
+
+def squared_relu(x):
+    """max(x, 0)^2."""
+    positive = np.maximum(x, 0)
+    return positive * positive, lambda dy: (2 * dy * positive,)
+
+
+def dropout(x, rate, rng):
+    """Each number zero with probability `rate`, the others divided by 1 - rate: the same on average."""
+    if rate == 0:
+        return x, lambda dy: (dy,)
+    keep = (rng.random(x.shape, dtype=np.float32) >= rate) * x.dtype.type(1 / (1 - rate))
+    return x * keep, lambda dy: (dy * keep,)
+
+
+def softmax_cross_entropy(logits, targets, weights=None):
+    """Mean of -log softmax(logits)[target], in nats; logits (..., V), targets and weights (...).
+
+    With weights: the weighted mean. The sum is taken in float64. Gradient: of logits alone.
+    """
+    z = logits - logits.max(-1, keepdims=True)                                  # (..., V)
+    e = np.exp(z)
+    total = e.sum(-1, keepdims=True)                                            # (..., 1)
+    nats = np.log(total[..., 0]) - np.take_along_axis(z, targets[..., None], -1)[..., 0]
+    weights = np.ones(targets.shape) if weights is None else weights
+    share = weights / weights.sum()                                             # (...), sums to 1
+
+    def pullback(dloss=1.0):
+        dlogits = e / total                                                     # softmax minus one at the target
+        at = (*np.indices(targets.shape, sparse=True), targets)
+        dlogits[at] -= 1
+        dlogits *= (dloss * share[..., None]).astype(logits.dtype)
+        return (dlogits,)
+
+    return float((nats * share).sum(dtype=np.float64)), pullback

@@ -4,6 +4,7 @@ The paper: arXiv:2305.13048 (RWKV-4). Start reading at `rwkv_np.wkv4`.
 """
 
 from . import ops, wkv4
+from .checkpoint import CheckpointError, load, save
 from .rwkv4 import RWKV4, State
 from .sampling import generate
 

@@ -157,13 +157,14 @@ class Generation:
     last_token : int
         The newest token, yielded or of the prompt. The model has not read it yet.
     state
-        The model's state before `last_token` (None if there is nothing before it). So
-        ``generate(model, [g.last_token], state=g.state)`` continues from the same logits, bit for bit,
-        now or from a file tomorrow; random numbers and penalties begin anew.
+        The model's state before `last_token`. So ``generate(model, [g.last_token], state=g.state)``
+        continues from the same logits, bit for bit, now or from a file tomorrow; random numbers and
+        penalties begin anew.
     """
 
     def __init__(self, model, prompt, state, draw, left, stop_tokens):
         self._model, self._draw, self._left, self._stop_tokens = model, draw, left, stop_tokens
+        _, state = model.forward(prompt[:0], state)     # no tokens: checks the state, or gives the empty one
         if len(prompt) > 1:
             _, state = read_prompt(model, prompt[:-1], state)
         self.state, self.last_token = state, int(prompt[-1])

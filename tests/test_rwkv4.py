@@ -2,26 +2,9 @@
 
 import numpy as np
 import pytest
+from random_models import random_model
 
 from rwkv_np import RWKV4
-from rwkv_np.params import shapes
-
-
-def random_model(vocab_size=17, d_model=8, n_layer=3, d_ffn=20, d_att=12, seed=0, dtype=np.float64):
-    """Random everywhere: at the official initialisation every block adds zero, and broken code passes."""
-    rng = np.random.default_rng(seed)
-    params = {}
-    for name, shape in shapes(vocab_size, d_model, n_layer, d_ffn, d_att).items():
-        if name.endswith("time_decay"):
-            array = np.log(10 ** rng.uniform(-3, 1, shape))
-        elif "time_mix" in name:
-            array = rng.uniform(0, 1.3, shape)
-        elif ".ln" in name or name.startswith("ln_out"):
-            array = rng.normal(1.0 if name.endswith("weight") else 0.0, 0.4, shape)
-        else:
-            array = rng.normal(0, 1 if len(shape) == 1 else 1.5 / np.sqrt(shape[-1]), shape)
-        params[name] = array.astype(dtype)
-    return RWKV4(params)
 
 
 def assert_same(actual, expected, tolerance):

@@ -1,6 +1,8 @@
 """Sampling: the distribution is the one promised, and the text comes out whole."""
 
+import gc
 import itertools
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rwkv_np.rwkv4 import RWKV4
 from rwkv_np.sampling import generate, probabilities, read_prompt, sample, stream_text
 from rwkv_np.tokenizer import BPE, Bytes, World
 
@@ -24,16 +27,18 @@ class Toy:
 
     def step(self, token, state=None):
         self.read.append(1)
-        before = np.zeros(self.embedding.shape[1]) if state is None else state
-        state = 0.6 * before + self.embedding[token]
-        return self.head @ state, state
+        return self._advance(token, np.zeros(self.embedding.shape[1]) if state is None else state)
 
-    def forward(self, tokens, state=None, last_only=False):
-        assert last_only
+    def forward(self, tokens, state=None, *, last_only=False):
+        self.read += [len(tokens)] if len(tokens) else []
+        state, logits = np.zeros(self.embedding.shape[1]) if state is None else state, None
         for token in tokens:
-            logits, state = self.step(token, state)
-        self.read[-len(tokens):] = [len(tokens)]
+            logits, state = self._advance(token, state)
         return logits, state
+
+    def _advance(self, token, state):
+        state = 0.6 * state + self.embedding[token]
+        return self.head @ state, state
 
 
 class Always:
@@ -45,7 +50,7 @@ class Always:
     def step(self, token, state=None):
         return self.logits, state
 
-    def forward(self, tokens, state=None, last_only=False):
+    def forward(self, tokens, state=None, *, last_only=False):
         return self.logits, state
 
 
@@ -257,7 +262,7 @@ def test_before_the_first_token_the_generation_stands_at_the_prompts_end():
     generation = generate(Toy(), [5, 6], 3)
     assert generation.last_token == 6
     np.testing.assert_array_equal(generation.state, Toy().step(5)[1])
-    assert generate(Toy(), [5], 3).state is None
+    np.testing.assert_array_equal(generate(Toy(), [5], 3).state, np.zeros(7))  # nothing before the first token
 
 
 def test_a_prompt_goes_on_from_a_state():
@@ -296,6 +301,82 @@ def test_wrong_arguments_are_refused_at_once(arguments, error, message):
 def test_pieces_of_no_length_are_refused():
     with pytest.raises(ValueError, match="piece is 0"):
         read_prompt(Toy(), [1], piece=0)
+
+
+def test_memory_stays_constant_however_long_a_generation_runs():
+    generation, held = generate(Always(np.arange(300.0)), [1], None, frequency_penalty=0.1), []
+    tracemalloc.start()
+    try:
+        for n in 500, 4000:
+            assert sum(1 for _ in itertools.islice(generation, n)) == n
+            gc.collect()  # the interpreter's own free lists too
+            held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert held[1] - held[0] < 4 * 4000  # half a pointer for each token
+
+
+# --- With the model --------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def rwkv4():
+    """Random everywhere: decay rates from 1e-3 to 10, layer-norm gains away from 1."""
+    rng = np.random.default_rng(11)
+    model = RWKV4.init(vocab_size=40, d_model=16, n_layer=3, seed=0)
+    for name, array in model.params.items():
+        if name.endswith("time_decay"):
+            array[...] = np.log(10.0 ** rng.uniform(-3, 1, array.shape))
+        elif "time_mix" in name or "ln" in name and name.endswith("weight"):
+            array[...] = rng.uniform(0.2, 1.0, array.shape)
+        else:
+            array[...] = rng.normal(0, 0.5, array.shape)
+    return model
+
+
+def test_greedy_generation_agrees_with_the_parallel_form_from_the_start(rwkv4):
+    tokens = [3, 14, 15]
+    for _ in range(30):
+        logits = rwkv4.forward(tokens)[0][-1]
+        logits[tokens[3:]] = -np.inf                    # the best that has not come yet
+        tokens.append(int(np.argmax(logits)))
+    assert list(generate(rwkv4, tokens[:3], 30, temperature=0, presence_penalty=1e6)) == tokens[3:]
+
+
+def test_a_models_prompt_may_be_cut_into_pieces(rwkv4):
+    prompt = np.random.default_rng(0).integers(0, 40, 100)
+    whole, state = rwkv4.forward(prompt, last_only=True)
+    cut, cut_state = read_prompt(rwkv4, prompt, piece=7)
+    np.testing.assert_allclose(cut, whole, atol=1e-5 * np.abs(whole).max())
+    np.testing.assert_allclose(cut_state.num / cut_state.den, state.num / state.den, atol=1e-5)
+
+
+def test_a_models_kept_state_continues_bit_for_bit(rwkv4):
+    whole, rest = Recorder(rwkv4), Recorder(rwkv4)
+    tokens = list(generate(whole, [1, 2, 3], 20, temperature=0))
+    first = generate(rwkv4, [1, 2, 3], 8, temperature=0)
+    assert list(first) == tokens[:8]
+    assert list(generate(rest, [first.last_token], 12, temperature=0, state=first.state)) == tokens[8:]
+    np.testing.assert_array_equal(rest.seen, whole.seen[8:])
+
+
+class Recorder:
+    """The model, and the logits of its steps."""
+
+    def __init__(self, model):
+        self.vocab_size, self.forward, self._model, self.seen = model.vocab_size, model.forward, model, []
+
+    def step(self, token, state):
+        logits, state = self._model.step(token, state)
+        self.seen.append(logits)
+        return logits, state
+
+
+def test_what_the_model_refuses_is_refused_at_once(rwkv4):
+    other = RWKV4.init(vocab_size=40, d_model=8, n_layer=2, seed=0)
+    with pytest.raises(ValueError, match="state.att_shift has shape"):
+        generate(rwkv4, [1], state=other.initial_state())
+    with pytest.raises(ValueError, match="prompt_tokens holds 40"):
+        generate(rwkv4, [1, 40])
 
 
 # --- Text ------------------------------------------------------------------------------------------------

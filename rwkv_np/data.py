@@ -17,14 +17,14 @@ class Corpus(NamedTuple):
 def embedded():
     """English technical prose that is already here: the topics of Python's own help().
 
-    About 480 thousand characters of ``pydoc_data.topics``, sorted by name, every tenth topic held out. The text
+    About 480 thousand characters of ``pydoc_data.topics``, sorted by name, the first of every ten held out. The text
     differs between Python versions, so the version and the text's sha256 are among the facts.
     """
     from pydoc_data.topics import topics
 
     texts = [topics[name] for name in sorted(topics)]
-    train = "".join(text for n, text in enumerate(texts) if n % 10 != 9)
-    validation = "".join(texts[9::10])
+    train = "".join(text for n, text in enumerate(texts) if n % 10 != 0)
+    validation = "".join(texts[::10])
     return Corpus(train, validation, _facts(f"Python {platform.python_version()} pydoc_data.topics", train, validation))
 
 

@@ -357,6 +357,7 @@ def test_a_models_kept_state_continues_bit_for_bit(rwkv4):
     assert list(first) == tokens[:8]
     assert list(generate(rest, [first.last_token], 12, temperature=0, state=first.state)) == tokens[8:]
     np.testing.assert_array_equal(rest.seen, whole.seen[8:])
+    assert len(rest.seen) == 12
 
 
 class Recorder:

@@ -42,7 +42,7 @@ def from_file(path, train_share=0.9):
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: byte {error.start} is {data[error.start]:#04x}") from None
     if len(text) < 20:
-        raise ValueError(f"{path} has {len(text)} characters; at least 20 are needed to train on some and hold out some")
+        raise ValueError(f"{path} has {len(text)} characters; at least 20 are needed, to hold some out")
     cut = int(train_share * len(text))
     return Corpus(text[:cut], text[cut:], _facts(Path(path).name, text[:cut], text[cut:]))
 

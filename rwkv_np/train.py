@@ -35,13 +35,12 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
-        bounds = {"steps": (1, None), "batch": (1, None), "context": (1, None), "learning_rate": (0, None),
-                  "final_rate": (0, 1), "warmup": (0, None), "beta1": (0, 1), "beta2": (0, 1), "weight_decay": (0, None),
-                  "clip": (0, None), "dropout": (0, 1), "validate_every": (1, None)}
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not (value >= low and (high is None or value <= high)):
-                raise ValueError(f"{name} is {value} but must be at least {low}" + (f" and at most {high}" if high else ""))
+        lowest = dict.fromkeys(("steps", "batch", "context", "validate_every"), 1)
+        below = dict.fromkeys(("beta1", "beta2", "dropout"), 1)
+        for name, value in asdict(self).items():
+            low, high = lowest.get(name, 0), below.get(name, math.inf)
+            if not low <= value < high:
+                raise ValueError(f"{name} is {value} but must be at least {low} and below {high}")
 
 
 def learning_rate(step, recipe):

@@ -52,7 +52,8 @@ endif
 endif
 
 $(python):
-	@for p in $(if $(PYTHON),"$(PYTHON)",python3 python3.14 python3.13 python3.12 python3.11 python3.10); do \
+	@found=; chosen=; \
+	for p in $(if $(PYTHON),"$(PYTHON)",python3 python3.14 python3.13 python3.12 python3.11 python3.10); do \
 	    version=$$("$$p" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || continue; \
 	    found="$$found $$p is $$version."; \
 	    "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 10))' && { chosen=$$p; break; }; \
@@ -61,7 +62,7 @@ $(python):
 	    echo "rwkv_np needs Python 3.10 or newer.$${found:- $(or $(PYTHON),python3) is not there, or does not run.}"; \
 	    echo "Install a newer Python beside it, or name one that you have: PYTHON=/path/to/python3.12"; \
 	    exit 1; \
-	elif ! "$$chosen" -c 'import ensurepip, venv' 2>/dev/null; then \
+	elif ! "$$chosen" -c 'import venv; from ensurepip import version' 2>/dev/null; then \
 	    echo "$$chosen (Python $$version) cannot make a virtual environment: its venv module is not complete."; \
 	    echo "Debian and Ubuntu keep it in a package of its own. Install that, then give the same command again:"; \
 	    echo "    sudo apt install python3-venv      (or, for exactly this Python, python$${version%.*}-venv)"; \
@@ -72,13 +73,15 @@ $(python):
 	mkdir $(VENV) && touch $(VENV)/half-made && "$$chosen" -m venv $(VENV) && echo "$$chosen" >$(VENV)/made-with
 
 $(VENV)/run: pyproject.toml $(python)
-	@echo 'Installing what the library needs: NumPy, tokenizers, safetensors, ml_dtypes, matplotlib, tqdm: 50 MB to download, 250 on disk.'
+	@echo 'Installing what the library needs (50 MB to download, 250 MB on disk):'
+	@echo '    NumPy, tokenizers, safetensors, ml_dtypes, matplotlib, tqdm, and what these need'
 	@touch $(VENV)/half-made
 	@$(pip) --editable .
 	@touch $@ && rm $(VENV)/half-made
 
 $(VENV)/development: requirements.txt $(VENV)/run
-	@echo 'Installing what development needs: pytest, Hypothesis, mpmath, Jupyter, ruff: 65 MB more to download, 270 on disk.'
+	@echo 'Installing what development needs (65 MB more to download, 270 MB on disk):'
+	@echo '    pytest, Hypothesis, mpmath, Jupyter, ruff, and what these need'
 	@touch $(VENV)/half-made
 	@$(pip) --requirement requirements.txt
 	@touch $@ && rm $(VENV)/half-made

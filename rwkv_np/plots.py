@@ -58,7 +58,7 @@ def half_lives(initial, trained, ax=None, context=None):
 
     initial, trained = np.asarray(initial), np.asarray(trained)
     if initial.ndim != 2 or initial.shape != trained.shape:
-        raise ValueError(f"initial has shape {initial.shape} and trained {trained.shape}; both must be (layers, channels)")
+        raise ValueError(f"initial has shape {initial.shape} and trained {trained.shape}; both must be (L, A)")
     ax = _axes(ax)
     layers, channels = trained.shape
     colours = matplotlib.colormaps[SEQUENTIAL](np.linspace(0, 0.85, layers))
@@ -120,6 +120,7 @@ def state_heatmaps(trace, labels, layer, half_lives=None, axes=None):
         ax.figure.colorbar(image, ax=ax, label=unit, extend="both" if ax is axes[0] else "neither")
         ax.set(ylabel="channel" if half_lives is None else "channel, slow ones on top", title=title)
         ax.set_yticks([])
-    axes[1].set_xticks(range(time), labels, fontsize=8 if time <= 40 else 6, rotation=0 if max(map(len, labels)) < 2 else 90)
+    upright = max(map(len, labels)) < 2
+    axes[1].set_xticks(range(time), labels, fontsize=8 if time <= 40 else 7, rotation=0 if upright else 90)
     axes[1].set_xlabel("token read")
     return axes

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rwkv_np.rwkv4 import RWKV4
 from rwkv_np.sampling import generate, probabilities, read_prompt, sample, stream_text
-from rwkv_np.tokenizer import BPE, Bytes, World
+from rwkv_np.tokenizer import Bytes
 
 
 class Toy:
@@ -23,10 +23,10 @@ class Toy:
         self.vocab_size = vocab_size
         self.embedding = rng.normal(size=(vocab_size, width))
         self.head = rng.normal(size=(vocab_size, width))
-        self.read = []  # lengths of what forward and step were given
+        self.read = []  # what it was asked to do: "step", or the length that forward was given
 
     def step(self, token, state=None):
-        self.read.append(1)
+        self.read.append("step")
         return self._advance(token, np.zeros(self.embedding.shape[1]) if state is None else state)
 
     def forward(self, tokens, state=None, *, last_only=False):
@@ -63,22 +63,15 @@ logits_and_settings = dict(
 
 # --- The distribution ------------------------------------------------------------------------------------
 
-def test_without_settings_the_probabilities_are_the_softmax():
-    p = probabilities(np.log([0.5, 0.3, 0.2]))
-    np.testing.assert_allclose(p, [0.5, 0.3, 0.2], rtol=1e-15)
-    assert p.dtype == np.float64
-
-
 @pytest.mark.parametrize(("settings", "expected"), [
+    (dict(), [0.5, 0.25, 0.15, 0.1]),
     (dict(top_p=0.49), [1, 0, 0, 0]),
     (dict(top_p=0.51), [0.5 / 0.75, 0.25 / 0.75, 0, 0]),       # the token that crosses the line stays
-    (dict(top_p=0.74), [0.5 / 0.75, 0.25 / 0.75, 0, 0]),
     (dict(top_p=0.76), [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0]),
     (dict(top_p=0), [1, 0, 0, 0]),                             # one always stays
     (dict(top_p=1), [0.5, 0.25, 0.15, 0.1]),
     (dict(top_k=1), [1, 0, 0, 0]),
     (dict(top_k=2), [0.5 / 0.75, 0.25 / 0.75, 0, 0]),
-    (dict(top_k=4), [0.5, 0.25, 0.15, 0.1]),
     (dict(top_k=99), [0.5, 0.25, 0.15, 0.1]),
     (dict(top_k=2, top_p=0.8), [0.5 / 0.75, 0.25 / 0.75, 0, 0]),    # the stricter of the two decides;
     (dict(top_k=3, top_p=0.51), [0.5 / 0.75, 0.25 / 0.75, 0, 0]),   # top_p is a share of all
@@ -126,12 +119,6 @@ def test_the_official_sampler_keeps_the_same_tokens():
         powered = np.where(p < cutoff, 0, p) ** (1 / temperature)    # ... then the temperature, as a power
         expected = powered / powered.sum()
         np.testing.assert_allclose(probabilities(logits, temperature, top_p), expected, rtol=1e-10)
-
-
-@given(**logits_and_settings)
-def test_a_distribution_sums_to_one_and_never_lacks_the_best_token(logits, temperature, top_p, top_k):
-    p = probabilities(logits, temperature, top_p, top_k)
-    assert abs(p.sum() - 1) < 1e-12 and (p >= 0).all() and p[np.argmax(logits)] > 0
 
 
 def test_top_p_of_one_drops_nothing_however_improbable():
@@ -188,6 +175,8 @@ def test_a_prompt_is_read_in_pieces_of_bounded_length():
     logits, state = read_prompt(whole, tokens)
     logits_in_pieces, state_in_pieces = read_prompt(pieces, tokens, piece=32)
     assert whole.read == [100] and pieces.read == [32, 32, 32, 4]
+    with pytest.raises(ValueError, match="piece is 0"):
+        read_prompt(whole, tokens, piece=0)
     np.testing.assert_array_equal(logits_in_pieces, logits)
     np.testing.assert_array_equal(state_in_pieces, state)
     logits_after, _ = read_prompt(whole, tokens[60:], read_prompt(whole, tokens[:60])[1])
@@ -275,7 +264,7 @@ def test_a_prompt_goes_on_from_a_state():
 def test_a_long_prompt_is_read_in_pieces_and_each_token_in_one_step():
     model = Toy()
     list(generate(model, [1] * 1200, 5))
-    assert model.read == [512, 512, 175, 1, 1, 1, 1, 1]
+    assert model.read == [512, 512, 175] + 5 * ["step"]
 
 
 @pytest.mark.parametrize(("arguments", "error", "message"), [
@@ -296,11 +285,6 @@ def test_a_long_prompt_is_read_in_pieces_and_each_token_in_one_step():
 def test_wrong_arguments_are_refused_at_once(arguments, error, message):
     with pytest.raises(error, match=message):
         generate(Toy(), **{"prompt_tokens": [1], **arguments})
-
-
-def test_pieces_of_no_length_are_refused():
-    with pytest.raises(ValueError, match="piece is 0"):
-        read_prompt(Toy(), [1], piece=0)
 
 
 def test_memory_stays_constant_however_long_a_generation_runs():
@@ -342,34 +326,14 @@ def test_greedy_generation_agrees_with_the_parallel_form_from_the_start(rwkv4):
     assert list(generate(rwkv4, tokens[:3], 30, temperature=0, presence_penalty=1e6)) == tokens[3:]
 
 
-def test_a_models_prompt_may_be_cut_into_pieces(rwkv4):
-    prompt = np.random.default_rng(0).integers(0, 40, 100)
-    whole, state = rwkv4.forward(prompt, last_only=True)
-    cut, cut_state = read_prompt(rwkv4, prompt, piece=7)
-    np.testing.assert_allclose(cut, whole, atol=1e-5 * np.abs(whole).max())
-    np.testing.assert_allclose(cut_state.num / cut_state.den, state.num / state.den, atol=1e-5)
-
-
 def test_a_models_kept_state_continues_bit_for_bit(rwkv4):
-    whole, rest = Recorder(rwkv4), Recorder(rwkv4)
-    tokens = list(generate(whole, [1, 2, 3], 20, temperature=0))
-    first = generate(rwkv4, [1, 2, 3], 8, temperature=0)
-    assert list(first) == tokens[:8]
-    assert list(generate(rest, [first.last_token], 12, temperature=0, state=first.state)) == tokens[8:]
-    np.testing.assert_array_equal(rest.seen, whole.seen[8:])
-    assert len(rest.seen) == 12
-
-
-class Recorder:
-    """The model, and the logits of its steps."""
-
-    def __init__(self, model):
-        self.vocab_size, self.forward, self._model, self.seen = model.vocab_size, model.forward, model, []
-
-    def step(self, token, state):
-        logits, state = self._model.step(token, state)
-        self.seen.append(logits)
-        return logits, state
+    whole = generate(rwkv4, [1, 2, 3], 20, temperature=0)
+    tokens = list(itertools.islice(whole, 8))
+    rest = generate(rwkv4, [whole.last_token], 12, temperature=0, state=whole.state)
+    tokens += whole
+    assert list(rest) == tokens[8:] and len(tokens) == 20
+    for one, other in zip(rest.state, whole.state, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_what_the_model_refuses_is_refused_at_once(rwkv4):
@@ -414,18 +378,6 @@ def test_every_streamed_piece_is_whole_characters(text):
     assert pieces == list(text)  # a piece for each character, when its last byte has come
 
 
-@pytest.mark.parametrize("kind", ["bpe", "world"])
-def test_characters_split_across_tokens_are_joined(kind):
-    tokenizer = (BPE.train("abc", 256) if kind == "bpe"
-                 else World([bytes([byte]) for byte in range(256)] + [b"\x9f\x99", "é!".encode()]))
-    text = "né! 🙂 過去"
-    assert list(stream_text(tokenizer.encode(text), tokenizer)) in (list(text), ["n", "é!", *text[3:]])
-
-
-def test_bytes_that_are_no_text_become_replacement_characters():
-    assert "".join(stream_text([b"a", b"\xff", b"b\xc3"], LETTERS)) == "a\ufffdb\ufffd"
-
-
 def test_text_is_held_back_only_while_it_may_be_a_stop_string():
     assert list(stream_text([b"a", b"\n", b"b", b"\n", b"\n", b"c"], LETTERS, ["\n\n"])) == ["a", "\nb"]
     assert list(stream_text([b"a", b"\n"], LETTERS, ["\n\n"])) == ["a", "\n"]
@@ -439,25 +391,11 @@ def test_no_token_is_asked_for_after_a_stop_string():
 
 
 def test_text_comes_as_soon_as_its_token():
-    asked = []
-
-    def tokens():
-        for token in (b"a", b"b"):
-            asked.append(token)
-            yield token
-
-    stream = stream_text(tokens(), LETTERS, ["zz"])
-    assert next(stream) == "a" and asked == [b"a"]
+    tokens = iter([b"a", b"b"])
+    assert next(stream_text(tokens, LETTERS, ["zz"])) == "a"
+    assert list(tokens) == [b"b"]
 
 
 def test_an_empty_stop_string_is_refused_at_once():
     with pytest.raises(ValueError, match="empty string"):
         stream_text([], LETTERS, ["a", ""])
-
-
-def test_a_generation_streams_as_text():
-    tokenizer = Bytes()
-    model = Toy(vocab_size=256)
-    tokens = list(generate(model, tokenizer.encode("x"), 60, seed=2))
-    text = "".join(stream_text(generate(model, tokenizer.encode("x"), 60, seed=2), tokenizer))
-    assert text == tokenizer.decode(tokens)

@@ -168,22 +168,29 @@ def test_a_text_too_short_for_its_vocabulary_gives_a_smaller_one():
     assert BPE.train("ab", 1000).vocab_size == 257
 
 
-def test_spelling_a_special_token(world, pile):
+def test_spelling_a_special_token_is_plain_text():
     spelled = "<|endoftext|>"
-    assert pile.encode(spelled) == [0]                       # the file's special token ...
-    assert pile.decode([0]) == spelled                       # ... which reads as what was typed
-    for kind in world, Bytes(), TRAINED, Characters(spelled):
+    for kind in Bytes(), Characters(spelled), TRAINED, SMALL_WORLD:
         assert len(kind.encode(spelled)) > 1
         assert kind.decode(kind.encode(spelled)) == spelled
-    assert world.decode([0]) == ""
+    assert SMALL_WORLD.decode([0]) == ""
+
+
+def test_spelling_a_special_token_of_the_pile_file_is_that_token(pile):
+    assert pile.encode("a<|endoftext|>") == [66, 0]
+    assert pile.decode([66, 0]) == "a<|endoftext|>"
 
 
 # --- Ids, labels, sizes ----------------------------------------------------------------------------------
 
-def test_sizes(world, pile):
+def test_sizes():
     assert Bytes().vocab_size == 256
     assert Characters("abca").vocab_size == 3
     assert TRAINED.vocab_size == 300
+    assert SMALL_WORLD.vocab_size == 1 + 256 + 7     # the reserved id, the bytes, the longer entries
+
+
+def test_sizes_of_real_vocabularies(world, pile):
     assert pile.vocab_size == 50277
     assert world.vocab_size == 65530
     assert world.fits(65530) and world.fits(65536) and not world.fits(50277)
@@ -211,13 +218,17 @@ def test_half_a_character_is_replaced_in_text_and_exact_in_bytes():
     assert TRAINED.decode_bytes(TRAINED.encode("é🙂")[:1]) in ("é".encode(), half)
 
 
-def test_labels_are_visible(world, pile):
-    assert pile.token(pile.encode(" the")[0]) == "·the"
-    assert world.token(world.encode("\n")[0]) == "⏎"
+def test_labels_are_visible():
     assert [Bytes().token(byte) for byte in b"a \t\r\x00"] == ["a", "·", "⇥", "\\r", "\\x00"]
     assert Bytes().token(0xE4) == "\\xe4"
     assert Characters("\u200b").token(0) == "\\u200b"
-    assert world.token(0) == "<end of text>"
+    assert SMALL_WORLD.token(0) == "<end of text>"
+    assert Characters("a\n").token(0) == "⏎"
+
+
+def test_labels_of_real_vocabularies_are_visible(world, pile):
+    assert pile.token(pile.encode(" the")[0]) == "·the"
+    assert world.token(world.encode("\n")[0]) == "⏎"
     for kind in world, pile:
         assert all(kind.token(token).isprintable() for token in range(kind.vocab_size))
 

@@ -121,6 +121,6 @@ def state_heatmaps(trace, labels, layer, half_lives=None, axes=None):
         ax.set(ylabel="channel" if half_lives is None else "channel, slow ones on top", title=title)
         ax.set_yticks([])
     upright = max(map(len, labels)) < 2
-    axes[1].set_xticks(range(time), labels, fontsize=8 if time <= 40 else 7, rotation=0 if upright else 90)
+    axes[1].set_xticks(range(time), labels, parse_math=False, fontsize=8 if time <= 40 else 7, rotation=0 if upright else 90)
     axes[1].set_xlabel("token read")
     return axes

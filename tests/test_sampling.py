@@ -69,7 +69,6 @@ logits_and_settings = dict(
     (dict(top_p=0.51), [0.5 / 0.75, 0.25 / 0.75, 0, 0]),       # the token that crosses the line stays
     (dict(top_p=0.76), [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0]),
     (dict(top_p=0), [1, 0, 0, 0]),                             # one always stays
-    (dict(top_p=1), [0.5, 0.25, 0.15, 0.1]),
     (dict(top_k=1), [1, 0, 0, 0]),
     (dict(top_k=2), [0.5 / 0.75, 0.25 / 0.75, 0, 0]),
     (dict(top_k=99), [0.5, 0.25, 0.15, 0.1]),

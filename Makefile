@@ -41,14 +41,11 @@ clean:
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The set-up. $(VENV)/run and $(VENV)/development stamp an installation that came to its end; while one is under way
-# there is $(VENV)/half-made. Whoever finds that, or asks for another Python than before, makes $(VENV) anew.
+# there is $(VENV)/half-made. Whoever finds that, or no Python that runs, or asks for another one, makes $(VENV) anew.
 
-ifneq "$(wildcard $(VENV)/half-made)" ""
+as_asked := [ -z '$(PYTHON)' ] || [ '$(PYTHON)' = "`cat made-with 2>&1`" ]
+ifneq "$(shell cd $(VENV) 2>&1 && [ -x bin/python ] && [ ! -e half-made ] && { $(as_asked); } && echo good)" "good"
 .PHONY: $(python)
-else ifneq "$(PYTHON)" ""
-ifneq "$(PYTHON)" "$(shell cat $(VENV)/made-with 2>/dev/null)"
-.PHONY: $(python)
-endif
 endif
 
 $(python):
@@ -68,20 +65,22 @@ $(python):
 	    echo "    sudo apt install python3-venv      (or, for exactly this Python, python$${version%.*}-venv)"; \
 	    exit 1; \
 	fi; \
-	if [ -e $(VENV) ]; then echo "Removing $(VENV): half made, or made with another Python."; rm -rf $(VENV); fi; \
+	if [ -e $(VENV) ]; then echo "Removing $(VENV), which is half made, or made with another Python."; rm -rf $(VENV); fi; \
 	echo "Making $(VENV) with $$chosen (Python $$version)."; \
 	mkdir $(VENV) && touch $(VENV)/half-made && "$$chosen" -m venv $(VENV) && echo "$$chosen" >$(VENV)/made-with
+
+define install
+@touch $(VENV)/half-made
+@$(pip) $(1) || { echo 'Not installed, for the reason above. The same command starts again.'; exit 1; }
+@touch $@ && rm $(VENV)/half-made
+endef
 
 $(VENV)/run: pyproject.toml $(python)
 	@echo 'Installing what the library needs (50 MB to download, 250 MB on disk):'
 	@echo '    NumPy, tokenizers, safetensors, ml_dtypes, matplotlib, tqdm, and what these need'
-	@touch $(VENV)/half-made
-	@$(pip) --editable .
-	@touch $@ && rm $(VENV)/half-made
+	$(call install,--editable .)
 
 $(VENV)/development: requirements.txt $(VENV)/run
 	@echo 'Installing what development needs (65 MB more to download, 270 MB on disk):'
 	@echo '    pytest, Hypothesis, mpmath, Jupyter, ruff, and what these need'
-	@touch $(VENV)/half-made
-	@$(pip) --requirement requirements.txt
-	@touch $@ && rm $(VENV)/half-made
+	$(call install,--requirement requirements.txt)

@@ -1,5 +1,7 @@
 """Pictures. Every function draws on matplotlib axes and returns them; one style for all, `style`."""
 
+import functools
+
 import numpy as np
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#999999"        # Okabe and Ito: told apart by everyone
@@ -7,79 +9,131 @@ SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
 
 
 def style():
-    """A context in which every picture of the project is drawn: ``with style(): ...``."""
+    """A context in which every picture of the project is drawn: ``with style(): ...``.
+
+    Saving a figure inside it gives the project's resolution too.
+    """
     import matplotlib
 
     return matplotlib.rc_context({
         "figure.figsize": (7, 4.2), "figure.dpi": 110, "savefig.dpi": 160, "font.size": 10,
-        "axes.titlesize": 11, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
-        "legend.frameon": False, "lines.linewidth": 1.8, "axes.grid": False})
+        "axes.titlesize": 11, "axes.titlelocation": "left",
+        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+        "lines.linewidth": 1.8, "axes.grid": False})
 
 
-def _axes(ax):
-    if ax is not None:
-        return ax
-    from matplotlib.figure import Figure
+def _styled(draw):
+    """`draw`, in our style also where the caller has not asked for it."""
+    @functools.wraps(draw)
+    def styled(*args, **kwargs):
+        with style():
+            return draw(*args, **kwargs)
 
-    return Figure(layout="constrained").add_subplot()
+    return styled
 
 
+def _figure(**options):
+    from matplotlib.figure import Figure  # not pyplot, which keeps every figure alive
+
+    return Figure(layout="constrained", **options)
+
+
+@_styled
 def loss_curve(steps, losses, validation_steps=(), validation_losses=(), ax=None, unit="nats per token"):
     """The loss of every training step, faint, its running mean, and the held-out loss.
 
-    steps, losses: (N,); validation_steps, validation_losses: (M,). Returns the Axes.
+    Parameters
+    ----------
+    steps, losses : (N,)
+    validation_steps, validation_losses : (M,), optional
+    ax : Axes, optional
+        A new figure's where there is none.
+    unit : str
+        What the losses are in, for the axis.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        If there are not as many losses as steps.
     """
     if len(steps) != len(losses) or len(validation_steps) != len(validation_losses):
-        raise ValueError(f"there are {len(steps)} steps but {len(losses)} losses, {len(validation_steps)} validation "
-                         f"steps but {len(validation_losses)} validation losses; they must be as many")
-    ax = _axes(ax)
-    losses = np.asarray(losses, dtype=float)
-    ax.plot(steps, losses, color=GREY, linewidth=0.5, alpha=0.6, label="one training batch")
+        raise ValueError(f"there are {len(steps)} steps but {len(losses)} losses, {len(validation_steps)} "
+                         f"validation steps but {len(validation_losses)} validation losses; "
+                         "they must be as many")
+    ax = _figure().add_subplot() if ax is None else ax
+    steps, losses = np.asarray(steps), np.asarray(losses, dtype=float)
+    ax.plot(steps, losses, color=GREY, linewidth=0.8, alpha=0.6, label="one training batch")
     if len(losses) >= 50:
-        window = max(5, len(losses) // 50)
-        mean = np.convolve(losses, np.ones(window) / window, mode="valid")
-        ax.plot(steps[window - 1:], mean, color=BLUE, label=f"mean of {window} batches")
+        window = max(5, len(losses) // 50) | 1          # odd, so that each mean stands at its middle step
+        mean = np.convolve(losses, np.full(window, 1 / window), mode="valid")
+        ax.plot(steps[window // 2:][:len(mean)], mean, color=BLUE, label=f"mean of {window} batches")
     if len(validation_steps):
-        ax.plot(validation_steps, validation_losses, "o-", color=ORANGE, label="held-out text")
+        ax.plot(validation_steps, validation_losses, "o-", color=ORANGE, markersize=5, label="held-out text")
         ax.annotate(f"{validation_losses[-1]:.2f}", (validation_steps[-1], validation_losses[-1]),
                     xytext=(0, 8), textcoords="offset points", ha="center", color=ORANGE)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="training step", ylabel=f"loss ({unit})", title="What the model has learnt")
-    ax.legend()
+    ax.legend(loc="upper right")                        # a loss falls: this corner stays free
     return ax
 
 
+@_styled
 def half_lives(initial, trained, ax=None, context=None):
     """Half-life of each channel, sorted within its layer: initialised in grey, trained in colour.
 
-    initial, trained: (L, A), in tokens, as from `trace.half_lives`; context: the training length, drawn as a line.
-    Returns the Axes.
+    Parameters
+    ----------
+    initial, trained : (L, A)
+        In tokens, as from `trace.half_lives`. Infinite ones are left out.
+    ax : Axes, optional
+        A new figure's where there is none.
+    context : int, optional
+        The training length in tokens, drawn as a line.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        If the two are not of one shape (L, A).
     """
     import matplotlib
 
     initial, trained = np.asarray(initial), np.asarray(trained)
     if initial.ndim != 2 or initial.shape != trained.shape:
-        raise ValueError(f"initial has shape {initial.shape} and trained {trained.shape}; both must be (L, A)")
-    ax = _axes(ax)
+        raise ValueError(f"initial has shape {initial.shape} and trained {trained.shape}; "
+                         "both must be (L, A)")
+    ax = _figure().add_subplot() if ax is None else ax
     layers, channels = trained.shape
-    colours = matplotlib.colormaps[SEQUENTIAL](np.linspace(0, 0.85, layers))
     rank = np.arange(1, channels + 1)
-    for layer in range(layers):
-        ax.plot(rank, np.sort(initial[layer]), color=GREY, linewidth=1, linestyle="--",
-                label="initialised" if layer == 0 else None)
-        ax.plot(rank, np.sort(trained[layer]), color=colours[layer], label=f"layer {layer}, trained")
+    # Broad and beneath, so that a layer that training left as it was still shows its grey.
+    ax.plot(rank, np.sort(initial).T, color=GREY, alpha=0.5, linewidth=4.5,
+            label=["initialised"] + ["_"] * (layers - 1))
+    named = set(np.linspace(0, layers - 1, min(layers, 6)).round().astype(int))     # more look alike
+    for layer, colour in enumerate(matplotlib.colormaps[SEQUENTIAL](np.linspace(0, 0.9, layers))):
+        ax.plot(rank, np.sort(trained[layer]), color=colour, linewidth=1.5,
+                label=f"layer {layer}, trained" if layer in named else "_")
     if context is not None:
-        ax.axhline(context, color="black", linewidth=0.8, linestyle=":")
-        ax.annotate(f"training context, {context} tokens", (1, context), xytext=(2, 4), textcoords="offset points")
+        ax.axhline(context, color="black", linewidth=0.8, linestyle=":", label="_")
+        ax.annotate(f"training context, {context} tokens", (0, context), xycoords=ax.get_yaxis_transform(),
+                    xytext=(4, 4), textcoords="offset points")
     ax.set(yscale="log", xlabel="channel, by rank in its layer", ylabel="half-life (tokens)",
            title="How long each channel remembers")
-    ax.legend()
+    ax.legend(loc="lower right")                        # sorted lines rise: this corner stays free
     return ax
 
 
+@_styled
 def state_heatmaps(trace, labels, layer, half_lives=None, axes=None):
     """The state of one layer while it reads: what is remembered, above how much weight stands behind it.
 
-    Both are free of the scale the state is stored at; cells where the state is empty are left white.
+    Both are free of the scale the state is stored at; cells where the state is empty are grey.
 
     Parameters
     ----------
@@ -89,38 +143,67 @@ def state_heatmaps(trace, labels, layer, half_lives=None, axes=None):
         The tokens, for the axis.
     layer : int
     half_lives : (L, A), optional
-        Channels are sorted by these, shortest at the bottom.
+        In tokens, as from `trace.half_lives`. Channels are sorted by these, shortest at the bottom.
     axes : two Axes, optional
+        A new figure's where there are none.
 
     Returns
     -------
     The two Axes.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together, or there is no such layer.
     """
-    remembered, log_mass = trace.remembered, trace.log_mass
-    time, layers, channels = remembered.shape
+    if np.ndim(trace.den) != 3 or 0 in trace.den.shape:
+        raise ValueError(f"trace has arrays of shape {np.shape(trace.den)} but they must be (T, L, A), "
+                         "none of them 0")
+    time, layers, channels = trace.den.shape
     if len(labels) != time:
         raise ValueError(f"there are {len(labels)} labels but {time} tokens; they must be as many")
     if not 0 <= layer < layers:
         raise ValueError(f"layer is {layer} but must be from 0 to {layers - 1}")
     if half_lives is not None and np.shape(half_lives) != (layers, channels):
         raise ValueError(f"half_lives has shape {np.shape(half_lives)} but must be {(layers, channels)}")
-    if axes is None:
-        from matplotlib.figure import Figure
-
-        axes = Figure(layout="constrained", figsize=(9, 6)).subplots(2, 1, sharex=True)
+    axes = _figure(figsize=(9, 6)).subplots(2, 1, sharex=True) if axes is None else axes
     order = np.arange(channels) if half_lives is None else np.argsort(half_lives[layer], kind="stable")
-    limit = np.nanquantile(np.abs(remembered[:, layer]), 0.99) if np.isfinite(remembered[:, layer]).any() else 1
-    pictures = (
-        (axes[0], remembered, {"cmap": DIVERGING, "vmin": -limit, "vmax": limit}, "num / den",
-         f"What layer {layer} remembers"),
-        (axes[1], log_mass, {"cmap": SEQUENTIAL}, "log weight (nats)", "How much weight stands behind it"))
-    for ax, values, options, unit, title in pictures:
-        cells = np.ma.masked_invalid(values[:, layer][:, order].T)                  # (A, T)
-        image = ax.imshow(cells, aspect="auto", origin="lower", interpolation="nearest", **options)
-        ax.figure.colorbar(image, ax=ax, label=unit, extend="both" if ax is axes[0] else "neither")
-        ax.set(ylabel="channel" if half_lives is None else "channel, slow ones on top", title=title)
-        ax.set_yticks([])
-    upright = max(map(len, labels)) < 2
-    axes[1].set_xticks(range(time), labels, parse_math=False, fontsize=8 if time <= 40 else 7, rotation=0 if upright else 90)
-    axes[1].set_xlabel("token read")
+    remembered, log_mass = (np.ma.masked_invalid(x[:, layer, order].T)
+                            for x in (trace.remembered, trace.log_mass))           # (A, T)
+    # A few large values would leave all others pale: the colours end where 99 of 100 cells lie.
+    limit = np.quantile(abs(remembered.compressed()), 0.99) if remembered.count() else 0
+    _heatmap(axes[0], remembered, DIVERGING, "num / den", f"What layer {layer} remembers",
+             extend="both", limits=(-limit, limit) if limit else (-1, 1))
+    _heatmap(axes[1], log_mass, SEQUENTIAL, "log weight (nats)", "How much weight stands behind it",
+             extend="neither", limits=None if log_mass.count() else (0, 1))
+    for ax in axes:
+        if half_lives is None:
+            ax.set(ylabel="channel", yticks=[])
+        else:
+            _name_half_lives(ax, np.asarray(half_lives)[layer, order])
+    axes[0].tick_params(bottom=False, labelbottom=False)
+    every = -(-time // 80)                              # more labels than that run into each other
+    axes[1].set_xticks(range(0, time, every), labels[::every], fontsize=8 if time <= 40 else 7,
+                       rotation=0 if max(map(len, labels)) < 2 else 90, parse_math=False)
+    axes[1].set_xlabel("token read" if every == 1 else f"token read, one in {every} named")
     return axes
+
+
+def _heatmap(ax, cells, colours, unit, title, extend, limits):
+    """cells: masked (A, T). A masked cell is grey, since white is the zero of the diverging map."""
+    import matplotlib
+
+    image = ax.imshow(cells, cmap=matplotlib.colormaps[colours].with_extremes(bad=GREY), clim=limits,
+                      aspect="auto", origin="lower", interpolation="nearest")
+    ax.figure.colorbar(image, ax=ax, label=unit, extend=extend)
+    ax.set_title(title + (" (grey: empty)" if np.ma.is_masked(cells) else ""))
+
+
+def _name_half_lives(ax, lives):
+    """Ticks where the sorted half-lives (A,) pass the powers of ten."""
+    finite = lives[np.isfinite(lives)]
+    low, high = np.log10([finite.min(), finite.max()]) if len(finite) else (1, 0)
+    decades = 10.0 ** np.arange(np.ceil(low), np.floor(high) + 1)
+    places, first = np.unique(np.searchsorted(lives, decades), return_index=True)   # a gap can hold two
+    ax.set_yticks(places - 0.5, [f"{decades[i]:g}" for i in first])
+    ax.set_ylabel("channel, by half-life (tokens)")

@@ -20,7 +20,7 @@ class Trace(NamedTuple):
     @property
     def log_mass(self):
         """log of the true denominator: how much weight stands behind the average; nan while it is empty."""
-        return np.log(np.where(self.den > 0, self.den, np.nan)) + np.where(self.den > 0, self.log_scale, 0.0)
+        return np.log(np.where(self.den > 0, self.den, np.nan)) + self.log_scale
 
 
 def states(model, tokens, state=None):
@@ -28,9 +28,19 @@ def states(model, tokens, state=None):
 
     Parameters
     ----------
+    model : RWKV4
     tokens : (T,) ints, T >= 1
     state : optional
         What the model read before.
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    ValueError
+        If tokens are not (T,) or there are none; and what `model.step` raises.
     """
     tokens = np.asarray(tokens)
     if tokens.ndim != 1 or len(tokens) == 0:
@@ -42,10 +52,21 @@ def states(model, tokens, state=None):
     return Trace(*(np.stack(x) for x in zip(*kept, strict=True)))
 
 
-def half_lives(params):
-    """After how many tokens the weight of the past has halved, ln 2 / w: (L, A). inf where it never does."""
+def half_lives(model):
+    """After how many tokens the weight of the past has halved: ln 2 / w, w = exp(time_decay).
+
+    Parameters
+    ----------
+    model : RWKV4, or its params
+
+    Returns
+    -------
+    (L, A) float64
+        inf where w is 0 and the past never fades.
+    """
+    params = getattr(model, "params", model)
     decays = [name for name in params if name.endswith("att.time_decay")]
-    decays.sort(key=lambda name: int(name.split(".")[1]))
+    decays.sort(key=lambda name: int(name.split(".")[1]))       # as numbers: layer 10 comes after layer 9
     if not decays:
         raise ValueError("params hold no att.time_decay")
     w = np.exp(np.stack([params[name] for name in decays]).astype(np.float64))

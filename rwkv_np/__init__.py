@@ -4,9 +4,10 @@ The paper: arXiv:2305.13048 (RWKV-4). Start reading at `rwkv_np.wkv4`.
 """
 
 from . import ops, wkv4
-from .checkpoint import CheckpointError, load, save
+from .checkpoint import CheckpointError, load, load_state, save, save_hf, save_state
 from .rwkv4 import RWKV4, State
 from .sampling import generate
 
 __version__ = "0.1.0"
-__all__ = ["RWKV4", "CheckpointError", "State", "generate", "load", "ops", "save", "wkv4"]
+__all__ = ["RWKV4", "CheckpointError", "State", "generate", "load", "load_state", "ops",
+           "save", "save_hf", "save_state", "wkv4"]

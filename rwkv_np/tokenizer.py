@@ -83,6 +83,15 @@ class Bytes(Tokenizer):
     def to_json(self):
         return json.dumps({"kind": "bytes"})
 
+    def to_tokenizers_json(self):
+        """The same as a BPE without merges, for the `tokenizers` library."""
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+        bpe = Tokenizer(models.BPE({char: byte for byte, char in enumerate(_visible_bytes())}, []))
+        bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        bpe.decoder = decoders.ByteLevel()
+        return bpe.to_str()
+
 
 class Characters(Tokenizer):
     """Every character is a token; the vocabulary is the distinct characters of `text`, in Unicode order.
@@ -107,6 +116,15 @@ class Characters(Tokenizer):
 
     def to_json(self):
         return json.dumps({"kind": "characters", "characters": "".join(self._ids)})
+
+    def to_tokenizers_json(self):
+        """The same for the `tokenizers` library, which passes over what it does not know."""
+        from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+        words = Tokenizer(models.WordLevel(self._ids, unk_token=""))
+        words.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        words.decoder = decoders.Fuse()
+        return words.to_str()
 
 
 class BPE(Tokenizer):
@@ -169,12 +187,19 @@ class BPE(Tokenizer):
     def to_json(self):
         return self._bpe.to_str()  # the library's own format: other programs read it too
 
+    to_tokenizers_json = to_json
+
+
+def _visible_bytes():
+    """The 256 visible characters that a byte-level BPE writes for the bytes 0 .. 255 in its files."""
+    visible = {*range(33, 127), *range(161, 173), *range(174, 256)}        # these bytes stand for themselves,
+    hidden = [byte for byte in range(256) if byte not in visible]          # the others are written as 256, 257, ...
+    return [chr(byte if byte in visible else 256 + hidden.index(byte)) for byte in range(256)]
+
 
 def _bpe_pieces(bpe):
-    """The byte strings of a byte-level BPE, whose file writes every byte as one visible character."""
-    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]        # these bytes stand for themselves,
-    hidden = [byte for byte in range(256) if byte not in visible]          # the others for 256, 257, ...
-    byte_of = {chr(byte): byte for byte in visible} | {chr(256 + n): byte for n, byte in enumerate(hidden)}
+    """The byte strings of a byte-level BPE."""
+    byte_of = {char: byte for byte, char in enumerate(_visible_bytes())}
     added = bpe.get_added_tokens_decoder()                                 # these are spelled out
     pieces = {}
     for text, token in bpe.get_vocab().items():
@@ -253,6 +278,16 @@ class World(Tokenizer):
     def to_json(self):
         entries = [piece.decode("latin-1") for piece in self._pieces[1:]]  # a character for a byte
         return json.dumps({"kind": "world", "entries": entries})
+
+    def to_text(self):
+        """What `from_text` reads. Only entries that are not UTF-8 are written as bytes, as in the official file."""
+        def literal(piece):
+            try:
+                return repr(piece.decode())
+            except UnicodeDecodeError:
+                return repr(piece)
+
+        return "".join(f"{token} {literal(piece)} {len(piece)}\n" for token, piece in enumerate(self._pieces) if token)
 
 
 def from_json(text):

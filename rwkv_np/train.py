@@ -24,6 +24,7 @@ class Recipe:
     batch: int = 12                 # sequences a step
     context: int = 64               # tokens a sequence
     learning_rate: float = 4e-3     # at its highest
+    vector_rate: float = 1.0        # that of vectors (decays, mixing ratios, layer norms), as a multiple of it
     final_rate: float = 0.1         # what the rate falls to, as a share of the highest
     warmup: int = 100               # steps of linear rise
     beta1: float = 0.9
@@ -71,7 +72,8 @@ class Adam:
             v += (1 - b2) * (g * g - v)
             if recipe.weight_decay and p.ndim == 2:
                 p -= rate * recipe.weight_decay * p
-            p -= (rate / unbias1) * m / (np.sqrt(v / unbias2) + 1e-8)
+            own_rate = rate * recipe.vector_rate if p.ndim == 1 else rate
+            p -= (own_rate / unbias1) * m / (np.sqrt(v / unbias2) + 1e-8)
         return norm
 
 

@@ -24,6 +24,7 @@ def main(arguments=None):
     add_train(commands)
     add_eval(commands)
     add_generate(commands)
+    add_convert(commands)
     add_info(commands)
     options = parser.parse_args(arguments)
     try:
@@ -144,12 +145,18 @@ def make_tokenizer(kind, corpus):
     raise Refusal(f"--tokenizer is {kind!r} but must be characters, bytes, or bpe:SIZE")
 
 
+def add_model(parser):
+    parser.add_argument("--model", metavar="MODEL", help=".pth, .safetensors, Hugging Face folder or Hub id "
+                                                         "(default: the small one that comes with the package)")
+    parser.add_argument("--tokenizer", metavar="FILE", help="where the model has none: its file, or the word bytes")
+
+
 def load_with_tokenizer(options):
     from . import load, tokenizer
 
     model = load(options.model)
-    if getattr(options, "tokenizer", None):
-        model.tokenizer = tokenizer.load(options.tokenizer)
+    if options.tokenizer:
+        model.tokenizer = tokenizer.Bytes() if options.tokenizer == "bytes" else tokenizer.load(options.tokenizer)
         if not model.tokenizer.fits(model.vocab_size):
             raise Refusal(f"{options.tokenizer} has {model.tokenizer.vocab_size} tokens but the model a vocabulary "
                           f"of {model.vocab_size}")
@@ -160,8 +167,7 @@ def load_with_tokenizer(options):
 
 def add_eval(commands):
     parser = commands.add_parser("eval", help="how well a model predicts a text")
-    parser.add_argument("--model", required=True, metavar="FILE")
-    parser.add_argument("--tokenizer", metavar="FILE", help="where the model file has none")
+    add_model(parser)
     parser.add_argument("--text", required=True, metavar="FILE", help="UTF-8 text")
     parser.add_argument("--context", type=int, help="window length (default: that of training, or 64)")
     parser.set_defaults(run=run_eval)
@@ -190,9 +196,11 @@ def run_eval(options):
 
 def add_generate(commands):
     parser = commands.add_parser("generate", help="let a model write")
-    parser.add_argument("--model", required=True, metavar="FILE")
-    parser.add_argument("--tokenizer", metavar="FILE", help="where the model file has none")
-    parser.add_argument("--prompt", default="\n", help="what it continues (default: a new line)")
+    add_model(parser)
+    parser.add_argument("--prompt", help="what it continues (default: a new line; with --load-state nothing)")
+    parser.add_argument("--load-state", metavar="FILE", help="go on where a state was saved")
+    parser.add_argument("--save-state", metavar="FILE", help="keep what the model remembers at the end: a .safetensors "
+                                                             "file of a few kilobytes")
     parser.add_argument("--max-new-tokens", type=int, default=400, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="X",
                         help="below 1 safer, above 1 wilder, 0 always the likeliest (default: %(default)s)")
@@ -207,18 +215,49 @@ def add_generate(commands):
 
 
 def run_generate(options):
+    from . import load_state, save_state
     from .sampling import generate, stream_text
 
     model = load_with_tokenizer(options)
-    prompt = model.tokenizer.encode(options.prompt)
+    state, pending = load_state(options.load_state) if options.load_state else (None, None)
+    text = options.prompt if options.prompt is not None else "" if options.load_state else "\n"
+    prompt = [pending] * (pending is not None) + model.tokenizer.encode(text)
     if not prompt:
         raise Refusal("--prompt is empty; the model needs at least one token to go on from")
+    if options.save_state and Path(options.save_state).exists():
+        raise Refusal(f"--save-state: {options.save_state} exists; name a new file")
     tokens = generate(model, prompt, options.max_new_tokens, options.temperature, options.top_p, options.top_k,
-                      options.presence_penalty, options.frequency_penalty, seed=options.seed)
-    print(options.prompt.lstrip("\n"), end="", flush=True)
-    for text in stream_text(tokens, model.tokenizer, tuple(options.stop)):
-        print(text, end="", flush=True)
-    print()
+                      options.presence_penalty, options.frequency_penalty, seed=options.seed, state=state)
+    try:
+        print(text.lstrip("\n"), end="", flush=True)
+        for piece in stream_text(tokens, model.tokenizer, tuple(options.stop)):
+            print(piece, end="", flush=True)
+        print()
+    finally:                                            # after Ctrl-C too
+        if options.save_state:
+            save_state(tokens.state, options.save_state, tokens.last_token)
+
+
+def add_convert(commands):
+    parser = commands.add_parser(
+        "convert", help="take a model to PyTorch, to Hugging Face, to another dtype",
+        description="Reads a model and writes it as OUT: a .pth that PyTorch, the official runtime and the official "
+                    "trainer read, a .safetensors file, or else a folder for Hugging Face's transformers.")
+    add_model(parser)
+    parser.add_argument("out", metavar="OUT", help="NAME.pth, NAME.safetensors, or a new folder")
+    parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), help="(default: float32)")
+    parser.set_defaults(run=run_convert)
+
+
+def run_convert(options):
+    from . import load, save, save_hf
+
+    if Path(options.out).exists():
+        raise Refusal(f"{options.out} exists; name a new file or folder")
+    model = load_with_tokenizer(options) if options.tokenizer else load(options.model)
+    (save if Path(options.out).suffix in (".pth", ".safetensors") else save_hf)(model, options.out, options.dtype)
+    print(f"{options.out}: {sum(p.size for p in model.params.values()):,} parameters in {options.dtype or 'float32'}, "
+          + ("with its tokenizer" if model.tokenizer else "without a tokenizer"))
 
 
 def add_info(commands):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from . import hugging_face, torch_zip
+from .params import check_params
 from .rwkv4 import RWKV4, State
 
 COMES_ALONG = Path(__file__).parent / "models" / "python-help.safetensors"      # python-help.md beside it tells of it
@@ -222,6 +223,7 @@ def _facts_and_tokenizer(note):
 
 def _stored(model, dtype):
     """(name, array) pairs as they stand in official files, one at a time."""
+    check_params(model.params)
     dtype = np.dtype(dtype or model.dtype).name if dtype != "bfloat16" else dtype
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r} but must be one of {', '.join(DTYPES)}")

@@ -84,13 +84,13 @@ def read(path):
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise ValueError(f"{str(name)[:80]} is a {type(tensor).__name__} but must be a tensor under its name")
-        try:
-            arrays[name] = _view(tensor, entries)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{name}: {error}") from None
-        left -= arrays[name].size
+        left -= math.prod(tensor.shape)
         if left < 0:
             raise ValueError(f"up to {name} its tensors have more elements than the file has bytes, {len(data)}")
+        try:
+            arrays[name] = _view(tensor, entries)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     try:
         return arrays, json.loads(bytes(entries.get(NOTE, b"{}")))
     except (ValueError, RecursionError) as error:
@@ -129,11 +129,11 @@ def _view(tensor, entries):
                          f"but must have {count * dtype.itemsize}")
     offset, shape, strides = tensor.offset, tensor.shape, tensor.strides
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-    if min((offset, *shape, *strides)) < 0 or len(shape) > 8 or (math.prod(shape) and last >= count):
+    if math.prod(shape) == 0:
+        return np.empty(shape, dtype)
+    if last >= count:
         raise ValueError(f"shape {shape} with strides {strides} from {offset} leaves its storage of {count}")
     numbers = np.frombuffer(entry, dtype)
-    if not math.prod(shape):
-        return np.empty(shape, dtype)
     return np.lib.stride_tricks.as_strided(
         numbers[offset:], shape, [step * dtype.itemsize for step in strides], writeable=False)
 
@@ -220,7 +220,8 @@ def _call(function, arguments):
     match function, arguments:
         case "torch._utils _rebuild_tensor_v2", ((_, _, _, _, _) as storage, int(offset), tuple(shape),
                                                  tuple(strides), *_):
-            if all(type(n) is int for n in (*shape, *strides)) and len(shape) == len(strides):
+            natural = all(type(n) is int and n >= 0 for n in (offset, *shape, *strides))
+            if natural and len(shape) == len(strides) <= 8:
                 return Tensor(storage, offset, shape, strides)
         case "torch._utils _rebuild_parameter", (Tensor() as tensor, *_):
             return tensor

@@ -107,10 +107,10 @@ def run_train(options):
 
     def keep(run):
         run.save(out / "training.safetensors")
-        save(best_model(run), out / "model.safetensors")
+        save(run.best_model(), out / "model.safetensors")
 
     train(run, tokens, validation, save=keep)
-    model = best_model(run)
+    model = run.best_model()
     if run.interrupted:
         print(f"stopped at step {run.step} and saved; go on with: python -m rwkv_np train --resume {out}"
               + (f" --text {options.text}" if options.text else ""))
@@ -118,19 +118,6 @@ def run_train(options):
     reset, carried = (evaluate(model, validation, run.recipe.context, carry=c) for c in (False, True))
     print(f"best held-out loss {reset:.4f} nats per token, {carried:.4f} with the state carried on; "
           f"{run.seconds:.0f} s of training\nnow: python -m rwkv_np generate --model {out}/model.safetensors")
-
-
-def best_model(run):
-    """A model with the run's best weights so far, and what the run was."""
-    from dataclasses import asdict
-
-    from .rwkv4 import RWKV4
-
-    model = RWKV4(run.best or run.model.params)
-    model.tokenizer = run.model.tokenizer
-    model.facts = {**run.model.facts, "recipe": asdict(run.recipe), "steps_done": run.step,
-                   "validation_nats_per_token": run.best_loss if run.validations else None}
-    return model
 
 
 def make_tokenizer(kind, corpus):

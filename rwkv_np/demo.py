@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import RWKV4, data, plots, save, trace, wkv4
+from . import RWKV4, data, load, plots, save, trace, wkv4
 from .sampling import generate, stream_text
 from .tokenizer import Bytes
 from .train import Recipe, Run, train, unused
@@ -26,6 +26,7 @@ def run(seconds, out):
         raise ValueError(f"--seconds is {seconds} but must be above 0")
     out = unused(out)
     print(f"RWKV-4 in NumPy {np.__version__}; matrix products by {blas()}\n")
+    introduce()
     compare_forms()
     corpus = data.embedded()
     yardsticks(corpus)
@@ -40,6 +41,28 @@ def run(seconds, out):
     if training.interrupted:
         return 130
     return 0 if agreement else 1
+
+
+def introduce(seconds=5):
+    """The model that comes with the package writes for so long."""
+    model = load()
+    print(f"A model that was trained by this code on Python's help, {sum(p.size for p in model.params.values()):,} "
+          f"parameters, writes for {seconds} seconds:\n")
+    began, count = time.perf_counter(), 0
+
+    def in_time():
+        nonlocal count
+        for token in generate(model, model.tokenizer.encode(PROMPT), None, temperature=0.7, seed=0):
+            count += 1
+            yield token
+            if time.perf_counter() - began > seconds:
+                return
+
+    print(PROMPT, end="")
+    for text in stream_text(in_time(), model.tokenizer):
+        print(text, end="", flush=True)
+    print(f"\n\n({count / (time.perf_counter() - began):,.0f} bytes a second; it is the same for the first and the "
+          "millionth)\n")
 
 
 def blas():

@@ -144,6 +144,14 @@ class Run:
     def best_loss(self):
         return min((loss for _, loss in self.validations), default=math.inf)
 
+    def best_model(self):
+        """A model with the best weights so far, and among its facts what the run was."""
+        model = type(self.model)(self.best or self.model.params)
+        model.tokenizer = self.model.tokenizer
+        model.facts = {**self.model.facts, "recipe": asdict(self.recipe), "steps_done": self.step,
+                       "validation_nats_per_token": self.best_loss if self.validations else None}
+        return model
+
     def save(self, path):
         """One file with everything; never half-written."""
         from .checkpoint import write_tensors

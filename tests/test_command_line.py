@@ -42,8 +42,51 @@ def test_train_eval_generate_info_and_fine_tuning(trained, capsys):
     assert (trained / "m-2" / "model.safetensors").exists()          # the first run was not overwritten
 
 
+def test_without_a_model_the_one_in_the_package_writes(capsys):
+    assert main(["generate", "--max-new-tokens", "40"]) == 0
+    assert len(capsys.readouterr().out) > 30
+
+
+def test_a_saved_state_goes_on_as_if_nothing_had_happened(tmp_path, capsys):
+    """Greedy, so that the random numbers, which begin anew, do not matter."""
+    def write(*arguments):
+        assert main(["generate", "--temperature", "0", *arguments]) == 0
+        return capsys.readouterr().out.removesuffix("\n")
+
+    whole = write("--prompt", "The first part", "--max-new-tokens", "60")
+    first, second = str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")
+    begin = write("--prompt", "The first part", "--max-new-tokens", "25", "--save-state", first)
+    middle = write("--load-state", first, "--max-new-tokens", "15", "--save-state", second)
+    end = subprocess.run([sys.executable, "-m", "rwkv_np", "generate", "--temperature", "0", "--load-state", second,
+                          "--max-new-tokens", "20"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert begin + middle + end.removesuffix("\n") == whole
+    told = write("--load-state", first, "--prompt", " and then", "--max-new-tokens", "5")
+    assert told.startswith(" and then")
+    assert main(["generate", "--save-state", first]) == 2 and "exists; name a new file" in capsys.readouterr().err
+
+
+def test_convert_takes_a_model_anywhere_and_overwrites_nothing(tmp_path, capsys):
+    for out, dtype in (("m.pth", "bfloat16"), ("hf", "float16"), ("m.safetensors", None)):
+        arguments = ["convert", str(tmp_path / out), *(("--dtype", dtype) if dtype else ())]
+        assert main(arguments) == 0
+        assert f"923,648 parameters in {dtype or 'float32'}, with its tokenizer" in capsys.readouterr().out
+        assert load(tmp_path / out).tokenizer.vocab_size == 256
+        assert main(arguments) == 2
+        assert "exists; name a new" in capsys.readouterr().err
+
+
+def test_an_official_byte_level_model_writes_with_the_tokenizer_called_bytes(data_dir, capsys):
+    model = ["--model", str(data_dir / "tiny-rwkv-4v0.pth"), "--max-new-tokens", "20"]
+    assert main(["generate", *model]) == 2
+    assert "has no tokenizer; name one with --tokenizer" in capsys.readouterr().err
+    assert main(["generate", *model, "--tokenizer", "bytes"]) == 0
+    assert main(["generate", *model, "--tokenizer", str(data_dir / "20B_tokenizer.json")]) == 2
+    assert "has 50277 tokens but the model a vocabulary of 256" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments, message", [
     (["generate", "--model", "nowhere.safetensors"], "there is no file nowhere.safetensors"),
+    (["generate", "--load-state", "{short}"], "not a whole .safetensors file"),
     (["train", "--text", "nowhere.txt"], "nowhere.txt"),
     (["train", "--steps", "0"], "steps is 0 but must be at least 1"),
     (["train", "--tokenizer", "words"], "must be characters, bytes, or bpe:SIZE"),

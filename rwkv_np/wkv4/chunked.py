@@ -14,9 +14,9 @@ time. Only k, v and the N chunk-start states are kept for it; the rest is comput
 import numpy as np
 
 from .gradient import Gradients, checked_gradients
-from .parallel import merge, segment
+from .parallel import merge
 from .recurrent import advance, output
-from .state import State, checked
+from .state import State, checked, initial_state
 
 _WIDTH = 2**14      # numbers that one step works on, chunks, sequences and channels together: they should fit the cache
 
@@ -57,7 +57,7 @@ def wkv(w, u, k, v, state=None, chunk=None):
     w_dtype, u_dtype = np.asarray(w).dtype, np.asarray(u).dtype
     w, u, k, v, state = checked(w, u, k, v, state)
     length = k.shape[-2]
-    chunk = _chunk_length(length, state.num.size) if chunk is None else min(chunk, max(length, 1))
+    chunk = _chunk_length(length, state.num.size, k.dtype) if chunk is None else min(chunk, max(length, 1))
     if chunk < 1:
         raise ValueError(f"chunk is {chunk} but must be at least 1")
 
@@ -82,16 +82,17 @@ def wkv(w, u, k, v, state=None, chunk=None):
     return (np.concatenate(outs, axis=-2), state), pullback
 
 
-def _chunk_length(length, width):
-    """About sqrt(T) tokens, but no more chunks at a time than the cache has room for."""
+def _chunk_length(length, width, dtype):
+    """About sqrt(T) tokens, but no more chunks at a time than the cache has room for, nor more than 32 in float32."""
     chunks = min(np.sqrt(length), _WIDTH / max(width, 1))
-    return max(1, int(length / max(chunks, 1)))
+    chunk = max(1, int(length / max(chunks, 1)))
+    return min(chunk, 32) if dtype == np.float32 else chunk
 
 
 def _whole_chunks(w, u, k, v, state, chunk):
     """(out, state), pullback of a sequence of N * `chunk` tokens; w, u in float64, no checks."""
     *batch, length, channels = k.shape
-    chunks = length // chunk
+    chunks, dtype = length // chunk, k.dtype
     if chunks == 0:
         return (k.copy(), state), lambda dout, alpha, beta: Gradients(
             np.zeros(channels), np.zeros(channels), dout, dout, _state_gradient(state, alpha, beta))
@@ -100,55 +101,74 @@ def _whole_chunks(w, u, k, v, state, chunk):
         return x.reshape(*batch, chunks, chunk, channels)
 
     k_chunks, v_chunks = by_chunk(k), by_chunk(v)
-    left_behind = segment(w, k_chunks[..., :-1, :, :], v_chunks[..., :-1, :, :])     # each (..., N-1, C)
-    starts = [state]
-    for n in range(chunks - 1):
-        starts.append(merge(starts[-1], State(*(x[..., n, :] for x in left_behind)), chunk * w))
-    start = State(*(np.stack(x, axis=-2) for x in zip(*starts, strict=True)))        # each (..., N, C)
-
-    out = np.empty(k_chunks.shape, k.dtype)
-    now = start
+    # Inside the chunks all is in the dtype of k and v. Keys are measured from the largest one of their chunk and
+    # channel, which changes nothing but keeps the digits of a small difference between large keys.
+    base = k_chunks.max(axis=-2)                                    # (..., N, C)
+    w_j, u_j = w.astype(dtype), u.astype(dtype)
+    now = _rounded(initial_state(base.shape), base)
     for j in range(chunk):                                          # token j of every chunk
-        k_j, v_j = k_chunks[..., j, :], v_chunks[..., j, :]         # (..., N, C)
-        out[..., j, :] = output(u, k_j, v_j, now)
-        now = advance(w, k_j, v_j, now)
-    final = State(*(x[..., -1, :].copy() for x in now))
+        now = advance(w_j, k_chunks[..., j, :] - base, v_chunks[..., j, :], now)
+    left_behind = now.num.astype(float), now.den.astype(float), now.log_scale.astype(float) + base
+    states = [state]
+    for n in range(chunks):
+        states.append(merge(states[-1], State(*(x[..., n, :] for x in left_behind)), chunk * w))
+    start, end = (State(*(np.stack(x, axis=-2) for x in zip(*part, strict=True)))    # of every chunk, (..., N, C)
+                  for part in (states[:-1], states[1:]))
+
+    out = np.empty(k_chunks.shape, dtype)
+    start_j = now = _rounded(start, base)
+    for j in range(chunk):
+        k_j, v_j = k_chunks[..., j, :] - base, v_chunks[..., j, :]  # (..., N, C)
+        out[..., j, :] = output(u_j, k_j, v_j, now)
+        now = advance(w_j, k_j, v_j, now)
 
     def pullback(dout, alpha_end, beta_end):
-        """The loop of `gradient.backward`, on all chunks side by side; its symbols."""
+        """The loop of `gradient.backward`, on all chunks side by side; its symbols.
+
+        Values are measured from the average v0 at the start of their chunk, v = v' + v0, for the sake of the digits
+        of v - out. The sums move along, num' = num - v0 den, and so does the adjoint of den: beta' = beta + v0 alpha.
+        """
         dout = by_chunk(dout)
-        kept, now = [], start
+        v0 = np.divide(start_j.num, start_j.den, out=v_chunks[..., 0, :].copy(), where=start_j.den > 0)
+        kept, now = [], start_j._replace(num=start_j.num - v0 * start_j.den)
         for j in range(chunk):                                      # forward again, keeping what the way back needs
-            k_j, v_j = k_chunks[..., j, :], v_chunks[..., j, :]
+            k_j, v_j = k_chunks[..., j, :] - base, v_chunks[..., j, :] - v0
             num, den, p = now
-            q = np.maximum(p, u + k_j)
-            past, bonus = np.exp(p - q), np.exp(u + k_j - q)
+            with_bonus = u_j + k_j
+            q = np.maximum(p, with_bonus)
+            past, bonus = np.exp(p - q), np.exp(with_bonus - q)
             z = past * den + bonus
-            out = (past * num + bonus * v_j) / z
-            p_new = np.maximum(p - w, k_j)
-            fade, join = np.exp((p - p_new) - w), np.exp(k_j - p_new)
+            ahead = past * (v_j * den - num) / z                    # v - out, without the cancellation
+            p_new = np.maximum(p - w_j, k_j)
+            fade, join = np.exp((p - p_new) - w_j), np.exp(k_j - p_new)
             g = dout[..., j, :] / z
-            kept.append((num, den, out, g * past, g * bonus, fade, join))
+            kept.append((num, den, v_j - ahead, ahead, g * past, g * bonus, fade, join))
             now = State(fade * num + join * v_j, fade * den + join, p_new)
 
+        def to_state(alpha, beta):                                  # from the measures of a chunk's start to `start`
+            factor = _factor(start.log_scale - base, start_j.log_scale)
+            return alpha * factor, (beta - v0 * alpha.astype(np.float64)) * factor
+
         # Each chunk as if nothing came after it, then the short recurrence over chunks, last to first.
-        alpha, beta = np.zeros(start.num.shape), np.zeros(start.num.shape)
-        for _, _, out, g_past, _, fade, _ in reversed(kept):
+        alpha, beta = np.zeros(now.num.shape, dtype), np.zeros(now.num.shape, dtype)
+        for _, _, out, _, g_past, _, fade, _ in reversed(kept):
             alpha, beta = g_past + fade * alpha, fade * beta - g_past * out
+        fades = np.exp((start.log_scale - end.log_scale) - chunk * w)
+        alpha, beta = to_state(alpha, beta)
         alphas, betas = [alpha_end], [beta_end]
         for n in range(chunks - 1, 0, -1):
-            p_end = start.log_scale[..., n + 1, :] if n + 1 < chunks else final.log_scale
-            fade = np.exp((start.log_scale[..., n, :] - p_end) - chunk * w)
-            alphas.append(alpha[..., n, :] + fade * alphas[-1])
-            betas.append(beta[..., n, :] + fade * betas[-1])
-        alpha, beta = (np.stack(x[::-1], axis=-2) for x in (alphas, betas))          # at each chunk's end
+            alphas.append(alpha[..., n, :] + fades[..., n, :] * alphas[-1])
+            betas.append(beta[..., n, :] + fades[..., n, :] * betas[-1])
+        alpha, beta = (np.stack(x[::-1], axis=-2) * _factor(now.log_scale, end.log_scale - base)
+                       for x in (alphas, betas))                    # at each chunk's end
+        alpha, beta = alpha.astype(dtype), (beta + v0 * alpha).astype(dtype)
 
-        dk, dv = np.empty(k_chunks.shape, k.dtype), np.empty(k_chunks.shape, k.dtype)
-        dw, du = np.zeros(start.num.shape), np.zeros(start.num.shape)
+        dk, dv = np.empty(k_chunks.shape, dtype), np.empty(k_chunks.shape, dtype)
+        dw, du = np.zeros(now.num.shape, dtype), np.zeros(now.num.shape, dtype)
         for j in reversed(range(chunk)):
-            num, den, out, g_past, g_bonus, fade, join = kept[j]
-            v_j = v_chunks[..., j, :]
-            through_bonus = g_bonus * (v_j - out)
+            num, den, out, ahead, g_past, g_bonus, fade, join = kept[j]
+            v_j = v_chunks[..., j, :] - v0
+            through_bonus = g_bonus * ahead
             du += through_bonus
             dk[..., j, :] = through_bonus + join * (v_j * alpha + beta)
             dv[..., j, :] = g_bonus + join * alpha
@@ -156,11 +176,23 @@ def _whole_chunks(w, u, k, v, state, chunk):
             alpha, beta = g_past + fade * alpha, fade * beta - g_past * out
 
         axes = tuple(range(dw.ndim - 1))
-        first = alpha[..., 0, :].copy(), beta[..., 0, :].copy()
-        return Gradients(dw.sum(axes), du.sum(axes), dk.reshape(k.shape), dv.reshape(k.shape),
-                         _state_gradient(state, *first))
+        first = (x[..., 0, :] for x in to_state(alpha, beta))
+        return Gradients(dw.sum(axes, dtype=np.float64), du.sum(axes, dtype=np.float64), dk.reshape(k.shape),
+                         dv.reshape(k.shape), _state_gradient(state, *first))
 
-    return (out.reshape(k.shape), final), pullback
+    return (out.reshape(k.shape), states[-1]), pullback
+
+
+def _rounded(state, base):
+    """The state in the dtype of `base`, its scale measured from there; the sums make up for the scale's rounding."""
+    p = (state.log_scale - base).astype(base.dtype)
+    factor = _factor(state.log_scale - base, p)
+    return State((state.num * factor).astype(base.dtype), (state.den * factor).astype(base.dtype), p)
+
+
+def _factor(scale, other):
+    """e^(scale - other), of two scales that differ by rounding alone; 1 where both are -inf."""
+    return np.exp(np.subtract(scale, other, out=np.zeros(scale.shape), where=np.isfinite(other)))
 
 
 def _state_gradient(state, alpha, beta):

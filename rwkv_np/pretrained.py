@@ -24,7 +24,7 @@ from .train import Recipe, Run, evaluate, train
 # learn faster than matrices, so that the decays leave where they start.
 RECIPE = Recipe(steps=3000, batch=6, context=512, learning_rate=3e-3, final_rate=0.03, vector_rate=5.0,
                 weight_decay=0.5, dropout=0.4)
-PROMPTS = ('"', "The ", "class ")
+PROMPTS = ('"', "The value", "class ")
 
 
 def make(folder="out/pretrained"):

@@ -3,7 +3,7 @@
 import argparse
 import math
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,7 @@ def add_demo(commands):
 
 
 def add_train(commands):
-    from .train import Recipe
+    from .train import RECIPES, Recipe
 
     parser = commands.add_parser(
         "train", help="train a model on a text file, or on the text that comes with Python",
@@ -60,8 +60,10 @@ def add_train(commands):
     start.add_argument("--resume", metavar="OUT", help="go on with the interrupted run in this folder")
     parser.add_argument("--tokenizer", default="characters", metavar="KIND",
                         help="characters, bytes, or bpe:SIZE to train one (default: %(default)s)")
-    parser.add_argument("--d-model", type=int, default=128, help="channels (default: %(default)s)")
-    parser.add_argument("--n-layer", type=int, default=4, help="layers (default: %(default)s)")
+    parser.add_argument("--recipe", choices=sorted(RECIPES), help="sizes and settings by name; what is given beside "
+                                                                  "it still counts")
+    parser.add_argument("--d-model", type=int, help="channels (default: 128)")
+    parser.add_argument("--n-layer", type=int, help="layers (default: 4)")
     for field in fields(Recipe):
         parser.add_argument("--" + field.name.replace("_", "-"), type=type(field.default), default=None,
                             metavar="N", help=f"(default: {field.default})")
@@ -71,7 +73,7 @@ def add_train(commands):
 def run_train(options):
     from . import data, load, save
     from .rwkv4 import RWKV4
-    from .train import Recipe, Run, evaluate, train, unused
+    from .train import RECIPES, Recipe, Run, evaluate, train, unused
 
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if getattr(options, f.name) is not None}
     corpus = data.from_file(options.text) if options.text else data.embedded()
@@ -84,14 +86,16 @@ def run_train(options):
             raise Refusal(f"the run in {out} read another text ({run.model.facts['corpus']}); "
                           "give the same one with --text")
     else:
-        recipe = Recipe(**given)
+        sizes, recipe = RECIPES.get(options.recipe, ({"d_model": 128, "n_layer": 4}, Recipe()))
+        sizes = {name: getattr(options, name) or size for name, size in sizes.items()}
+        recipe = replace(recipe, **given)
         if options.start:
             model = load(options.start)
             if model.tokenizer is None:
                 raise Refusal(f"{options.start} has no tokenizer, so it cannot be trained on text")
         else:
             tokenizer = make_tokenizer(options.tokenizer, corpus)
-            model = RWKV4.init(tokenizer.vocab_size, options.d_model, options.n_layer, seed=recipe.seed)
+            model = RWKV4.init(tokenizer.vocab_size, **sizes, seed=recipe.seed)
             model.tokenizer = tokenizer
         model.facts = dict(corpus.facts)
         out = unused(options.out)

@@ -30,8 +30,9 @@ def layer_norm(x, weight, bias, epsilon=1e-5):
     The gradient subtracts from dxhat what would change the mean and what would change the variance: neither
     can reach the output.
     """
-    centred = x - x.mean(-1, keepdims=True)                                     # (..., D)
-    inverse_std = 1 / np.sqrt((centred * centred).mean(-1, keepdims=True) + epsilon)
+    size = x.shape[-1]
+    centred = x - x.sum(-1, keepdims=True) / size                               # (..., D)
+    inverse_std = 1 / np.sqrt((centred * centred).sum(-1, keepdims=True) / size + epsilon)
     xhat = centred * inverse_std                                                # (..., D)
 
     def pullback(dy):
@@ -73,9 +74,8 @@ def linear(x, weight):
 
 
 def sigmoid(x):
-    """1 / (1 + e^-x), written so that the exponential never overflows."""
-    e = np.exp(-np.abs(x))
-    y = np.where(x >= 0, 1, e) / (1 + e)
+    """1 / (1 + e^-x), written with tanh, in which nothing can overflow."""
+    y = 0.5 + 0.5 * np.tanh(0.5 * x)
     return y, lambda dy: (dy * y * (1 - y),)
 
 

@@ -7,25 +7,27 @@ import re
 
 import numpy as np
 
+# The arrays of one layer, ``blocks.N.`` left out, and their axes: D channels, A attention width, F = d_ffn.
+LAYER = {
+    "ln1.weight": "D", "ln1.bias": "D", "ln2.weight": "D", "ln2.bias": "D",
+    "att.time_decay": "A", "att.time_first": "A",
+    "att.time_mix_k": "D", "att.time_mix_v": "D", "att.time_mix_r": "D",
+    "att.key.weight": "AD", "att.value.weight": "AD", "att.receptance.weight": "AD", "att.output.weight": "DA",
+    "ffn.time_mix_k": "D", "ffn.time_mix_r": "D",
+    "ffn.key.weight": "FD", "ffn.receptance.weight": "DD", "ffn.value.weight": "DF"}
+
 
 def shapes(vocab_size, d_model, n_layer, d_ffn=None, d_att=None):
     """Names and shapes of all arrays of a model, in the order of the official checkpoints.
 
     Defaults: d_ffn = 4 d_model, d_att = d_model. Allocates nothing.
     """
-    v, d = vocab_size, d_model
-    f, a = d_ffn or 4 * d, d_att or d
-    result = {"emb.weight": (v, d), "blocks.0.ln0.weight": (d,), "blocks.0.ln0.bias": (d,)}
+    size = {"V": vocab_size, "D": d_model, "F": d_ffn or 4 * d_model, "A": d_att or d_model}
+    names = {"emb.weight": "VD", "blocks.0.ln0.weight": "D", "blocks.0.ln0.bias": "D"}
     for layer in range(n_layer):
-        result |= {f"blocks.{layer}.{name}": shape for name, shape in {
-            "ln1.weight": (d,), "ln1.bias": (d,), "ln2.weight": (d,), "ln2.bias": (d,),
-            "att.time_decay": (a,), "att.time_first": (a,),
-            "att.time_mix_k": (d,), "att.time_mix_v": (d,), "att.time_mix_r": (d,),
-            "att.key.weight": (a, d), "att.value.weight": (a, d), "att.receptance.weight": (a, d),
-            "att.output.weight": (d, a),
-            "ffn.time_mix_k": (d,), "ffn.time_mix_r": (d,),
-            "ffn.key.weight": (f, d), "ffn.receptance.weight": (d, d), "ffn.value.weight": (d, f)}.items()}
-    return result | {"ln_out.weight": (d,), "ln_out.bias": (d,), "head.weight": (v, d)}
+        names |= {f"blocks.{layer}.{name}": axes for name, axes in LAYER.items()}
+    names |= {"ln_out.weight": "D", "ln_out.bias": "D", "head.weight": "VD"}
+    return {name: tuple(size[axis] for axis in axes) for name, axes in names.items()}
 
 
 def check_params(params):

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from . import ops, wkv4
-from .params import check_params, initial_params
+from .params import LAYER, check_params, initial_params
+from .wkv4.recurrent import advance, output
 
 
 class State(NamedTuple):
@@ -119,9 +120,10 @@ def block(x, p, state, wkv, drop):
 
 
 def _one_step(w, u, k, v, state):
-    """`wkv4.step` in the place of `wkv4.wkv`, for a time axis of length one and no gradient."""
-    out, state = wkv4.step(w, u, k[..., 0, :], v[..., 0, :], state)
-    return (out[..., None, :], state), None
+    """`wkv4.step` in the place of `wkv4.wkv`, for a time axis of length one and no gradient; nothing left to check."""
+    k, v, u = k[..., 0, :], v[..., 0, :], u.astype(np.float64)
+    out = output(u, k, v, state).astype(k.dtype)
+    return (out[..., None, :], advance(w, k, v, state)), None
 
 
 class RWKV4:
@@ -152,7 +154,7 @@ class RWKV4:
 
     vocab_size = property(lambda self: self.params["emb.weight"].shape[0])
     d_model = property(lambda self: self.params["emb.weight"].shape[1])
-    n_layer = property(lambda self: sum(name.endswith(".ln1.weight") for name in self.params))
+    n_layer = property(lambda self: len(self.params) // len(LAYER))         # 6 of them belong to no layer
     d_att = property(lambda self: self.params["blocks.0.att.key.weight"].shape[0])
     d_ffn = property(lambda self: self.params["blocks.0.ffn.key.weight"].shape[0])
     dtype = property(lambda self: self.params["emb.weight"].dtype)
@@ -261,7 +263,7 @@ class RWKV4:
         states = []
         for layer in range(self.n_layer):
             prefix = f"blocks.{layer}."
-            layer_params = {name[len(prefix):]: a for name, a in p.items() if name.startswith(prefix)}
+            layer_params = {name: p[prefix + name] for name in LAYER}
             (x, layer_state), pull = block(x, layer_params, State(*(s[layer] for s in state)), wkv, drop)
             states.append(layer_state)
             if tape is not None:

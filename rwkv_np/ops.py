@@ -43,34 +43,38 @@ def layer_norm(x, weight, bias, epsilon=1e-5):
     return xhat * weight + bias, pullback
 
 
-def token_shift(x, last):
-    """The token before each token: `last` (..., D), then x (..., T, D) without its end -> (..., T, D)."""
-
-    def pullback(dy):
-        dx = np.zeros_like(dy)
-        dx[..., :-1, :] = dy[..., 1:, :]
-        return dx, dy[..., 0, :]
-
-    return np.concatenate([last[..., None, :], x[..., :-1, :]], axis=-2), pullback
-
-
-def mix(x, previous, ratio):
-    """ratio x_t + (1 - ratio) x_{t-1}, with a ratio (D,) per channel (paper, equations 11 to 15)."""
-
-    def pullback(dy):
-        return dy * ratio, dy * (1 - ratio), _rows(dy * (x - previous)).sum(0)
-
-    return x * ratio + previous * (1 - ratio), pullback
-
-
 def linear(x, weight):
     """x (..., in) by weight (out, in) -> (..., out)."""
 
-    def pullback(dy):
-        dy = _rows(dy)
-        return (dy @ weight).reshape(x.shape), dy.T @ _rows(x)
+    return (_rows(x) @ weight.T).reshape(*x.shape[:-1], len(weight)), lambda dy: _linear_pullback(dy, x, weight)
 
-    return (_rows(x) @ weight.T).reshape(*x.shape[:-1], len(weight)), pullback
+
+def _linear_pullback(dy, x, weight):
+    dy = _rows(dy)
+    return (dy @ weight).reshape(x.shape), dy.T @ _rows(x)
+
+
+def mixed_linear(x, last, ratio, weight):
+    """A linear layer of ratio x_t + (1 - ratio) x_{t-1}, a ratio (D,) per channel (paper, equations 11 to 15).
+
+    x: (..., T, D); last: (..., D), the input before x; weight: (out, D) -> (..., T, out). The mix is cheap to
+    make again, so the pullback does, instead of keeping it.
+    """
+
+    def mix():
+        previous = np.concatenate([last[..., None, :], x[..., :-1, :]], axis=-2)
+        return x * ratio + previous * (1 - ratio), previous
+
+    def pullback(dy):
+        mixed, previous = mix()
+        dmixed, dweight = _linear_pullback(dy, mixed, weight)
+        dratio = _rows(dmixed * (x - previous)).sum(0)
+        dprevious = dmixed * (1 - ratio)                        # of t-1, at t
+        dx = dmixed * ratio
+        dx[..., :-1, :] += dprevious[..., 1:, :]
+        return dx, dprevious[..., 0, :], dratio, dweight
+
+    return linear(mix()[0], weight)[0], pullback
 
 
 def sigmoid(x):
@@ -81,8 +85,8 @@ def sigmoid(x):
 
 def squared_relu(x):
     """max(x, 0)^2."""
-    positive = np.maximum(x, 0)
-    return positive * positive, lambda dy: (2 * dy * positive,)
+    y = np.maximum(x, 0) ** 2
+    return y, lambda dy: (2 * dy * np.sqrt(y),)
 
 
 def dropout(x, rate, rng):

@@ -207,3 +207,33 @@ def _name_half_lives(ax, lives):
     places, first = np.unique(np.searchsorted(lives, decades), return_index=True)   # a gap can hold two
     ax.set_yticks(places - 0.5, [f"{decades[i]:g}" for i in first])
     ax.set_ylabel("channel, by half-life (tokens)")
+
+
+def growth(base, curves):
+    """How long `forward` takes as one size grows and the others stay: four panels, a line of slope 1 in each.
+
+    Parameters
+    ----------
+    base : dict
+        The sizes where they stay: T, C, L, B.
+    curves : dict of str to (sizes, milliseconds)
+
+    Returns
+    -------
+    Figure
+    """
+    names = {"T": "tokens T", "C": "channels C", "L": "layers L", "B": "sequences B"}
+    with style():
+        figure = _figure(figsize=(10, 3.2))
+        for ax, (axis, (sizes, times)) in zip(figure.subplots(1, len(curves), sharey=True), curves.items(), strict=True):
+            sizes, times = np.asarray(sizes, float), np.asarray(times)
+            ax.plot(sizes, times[-1] * sizes / sizes[-1], color=GREY, linewidth=1, linestyle="--", label="in proportion")
+            ax.plot(sizes, times, "o-", color=BLUE, markersize=5, label="measured")
+            ax.set(xscale="log", yscale="log", xlabel=names[axis],
+                   title=", ".join(f"{name} {size}" for name, size in base.items() if name != axis))
+            ax.set_xticks(sizes, [f"{size:.0f}" for size in sizes], minor=False)
+            ax.minorticks_off()
+        first = figure.axes[0]
+        first.set_ylabel("forward (milliseconds)")
+        first.legend(loc="upper left")
+    return figure

@@ -37,13 +37,9 @@ def time_mixing(x, p, last, wkv_state, wkv):
     Returns (y, wkv_state), pullback.
     """
     w, u = np.exp(p["att.time_decay"]), p["att.time_first"]                     # (A,)
-    previous, pull_shift = ops.token_shift(x, last)                             # (..., T, D)
-    xr, pull_xr = ops.mix(x, previous, p["att.time_mix_r"])
-    xk, pull_xk = ops.mix(x, previous, p["att.time_mix_k"])
-    xv, pull_xv = ops.mix(x, previous, p["att.time_mix_v"])
-    r, pull_r = ops.linear(xr, p["att.receptance.weight"])                      # (..., T, A)
-    k, pull_k = ops.linear(xk, p["att.key.weight"])
-    v, pull_v = ops.linear(xv, p["att.value.weight"])
+    r, pull_r = ops.mixed_linear(x, last, p["att.time_mix_r"], p["att.receptance.weight"])      # (..., T, A)
+    k, pull_k = ops.mixed_linear(x, last, p["att.time_mix_k"], p["att.key.weight"])
+    v, pull_v = ops.mixed_linear(x, last, p["att.time_mix_v"], p["att.value.weight"])
     (average, wkv_state), pull_wkv = wkv(w, u, k, v, wkv_state)
     gate, pull_gate = ops.sigmoid(r)
     y, pull_y = ops.linear(gate * average, p["att.output.weight"])              # (..., T, D)
@@ -52,14 +48,10 @@ def time_mixing(x, p, last, wkv_state, wkv):
         dgated, doutput = pull_y(dy)
         (dr,) = pull_gate(dgated * average)
         dwkv = pull_wkv(dgated * gate)
-        dxv, dvalue = pull_v(dwkv.v)
-        dxk, dkey = pull_k(dwkv.k)
-        dxr, dreceptance = pull_r(dr)
-        dx_v, dprevious_v, dmix_v = pull_xv(dxv)
-        dx_k, dprevious_k, dmix_k = pull_xk(dxk)
-        dx_r, dprevious_r, dmix_r = pull_xr(dxr)
-        dx_shift, _ = pull_shift(dprevious_v + dprevious_k + dprevious_r)
-        return dx_v + dx_k + dx_r + dx_shift, {
+        dx_v, _, dmix_v, dvalue = pull_v(dwkv.v)
+        dx_k, _, dmix_k, dkey = pull_k(dwkv.k)
+        dx_r, _, dmix_r, dreceptance = pull_r(dr)
+        return dx_v + dx_k + dx_r, {
             "att.time_decay": dwkv.w * w, "att.time_first": dwkv.u,             # w = exp(time_decay)
             "att.time_mix_r": dmix_r, "att.time_mix_k": dmix_k, "att.time_mix_v": dmix_v,
             "att.receptance.weight": dreceptance, "att.key.weight": dkey, "att.value.weight": dvalue,
@@ -70,23 +62,17 @@ def time_mixing(x, p, last, wkv_state, wkv):
 
 def channel_mixing(x, p, last):
     """A feed-forward layer, gated too (paper, equations 14, 15, 18). Returns y, pullback."""
-    previous, pull_shift = ops.token_shift(x, last)                             # (..., T, D)
-    xr, pull_xr = ops.mix(x, previous, p["ffn.time_mix_r"])
-    xk, pull_xk = ops.mix(x, previous, p["ffn.time_mix_k"])
-    r, pull_r = ops.linear(xr, p["ffn.receptance.weight"])                      # (..., T, D)
-    k, pull_k = ops.linear(xk, p["ffn.key.weight"])                             # (..., T, F)
+    r, pull_r = ops.mixed_linear(x, last, p["ffn.time_mix_r"], p["ffn.receptance.weight"])      # (..., T, D)
+    k, pull_k = ops.mixed_linear(x, last, p["ffn.time_mix_k"], p["ffn.key.weight"])             # (..., T, F)
     h, pull_h = ops.squared_relu(k)
     v, pull_v = ops.linear(h, p["ffn.value.weight"])                            # (..., T, D)
     gate, pull_gate = ops.sigmoid(r)
 
     def pullback(dy):
         dh, dvalue = pull_v(dy * gate)
-        dxk, dkey = pull_k(*pull_h(dh))
-        dxr, dreceptance = pull_r(*pull_gate(dy * v))
-        dx_k, dprevious_k, dmix_k = pull_xk(dxk)
-        dx_r, dprevious_r, dmix_r = pull_xr(dxr)
-        dx_shift, _ = pull_shift(dprevious_k + dprevious_r)
-        return dx_k + dx_r + dx_shift, {
+        dx_k, _, dmix_k, dkey = pull_k(*pull_h(dh))
+        dx_r, _, dmix_r, dreceptance = pull_r(*pull_gate(dy * v))
+        return dx_k + dx_r, {
             "ffn.time_mix_r": dmix_r, "ffn.time_mix_k": dmix_k, "ffn.receptance.weight": dreceptance,
             "ffn.key.weight": dkey, "ffn.value.weight": dvalue}
 

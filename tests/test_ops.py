@@ -13,8 +13,7 @@ LOGITS = rng.normal(size=(2, 3, 4))
 CASES = {
     "embedding": (lambda weight: ops.embedding(weight, TOKENS), [rng.normal(size=(6, 4))]),
     "layer_norm": (ops.layer_norm, [X, rng.normal(1, 0.3, 4), rng.normal(size=4)]),
-    "token_shift": (ops.token_shift, [X, rng.normal(size=(2, 4))]),
-    "mix": (ops.mix, [X, rng.normal(size=X.shape), rng.random(4)]),
+    "mixed_linear": (ops.mixed_linear, [X, rng.normal(size=(2, 4)), rng.random(4), rng.normal(size=(3, 4))]),
     "linear": (ops.linear, [X, rng.normal(size=(3, 4))]),
     "sigmoid": (ops.sigmoid, [3 * X]),
     "squared_relu": (ops.squared_relu, [X]),
@@ -43,6 +42,13 @@ def test_pullback_is_central_differences(name):
                 values.append((op(*changed)[0] * dy).sum())
             numeric[at] = (values[0] - values[1]) / 2e-5
         assert np.abs(grad - numeric).max() < 1e-8 * max(1, np.abs(grad).max())
+
+
+def test_mixed_linear_mixes_each_token_with_the_one_before_it():
+    last, ratio, weight = rng.normal(size=4), rng.random(4), rng.normal(size=(3, 4))
+    y, _ = ops.mixed_linear(X[0], last, ratio, weight)
+    for t, previous in enumerate([last, *X[0, :-1]]):
+        np.testing.assert_allclose(y[t], weight @ (ratio * X[0, t] + (1 - ratio) * previous), rtol=1e-12)
 
 
 def test_layer_norm_has_mean_zero_and_variance_one():

@@ -1,0 +1,273 @@
+"""Side by side with the machine's limit and with other runtimes: python -m benchmarks [--quick]
+
+Every contender is a process of its own that sets itself up, then waits; in each round all contenders of a row run
+once, in turn, so that a drifting machine drifts for all of them. A ratio is taken within each round; what is
+printed is the median over the rounds and the middle half. Floors are the same matrix products with nothing around.
+
+--quick leaves out what takes minutes: the 169M model, and training to a loss. Otherwise docs/benchmarks.md and its
+picture are written. --text FILE is tiny Shakespeare, for the training row.
+"""
+
+import argparse
+import gc
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+# work, ours, against (what, contender), how the ratio is read, goal
+ROWS = [
+    ("decode one token, 169M", "decode_ours", "its matrix-vector products alone", "decode_floor", "share", 0.93),
+    ("decode one token, 169M", "decode_ours", "rwkv", "decode_rwkv", "faster", 1.15),
+    ("decode one token, 169M", "decode_ours", "transformers", "decode_transformers", "faster", 1.3),
+    ("read 512 tokens, 169M", "read_ours", "its matrix products alone", "read_floor", "share", 0.7),
+    ("read 512 tokens, 169M", "read_ours", "rwkv", "read_rwkv", "faster", 1.4),
+    ("read 512 tokens, 169M", "read_ours", "transformers", "read_transformers", "faster", None),
+    ("WKV forward, B 8 T 256 C 512", "wkv_forward_ours", "transformers", "wkv_forward_transformers", "faster", 2),
+    ("WKV forward + backward", "wkv_both_ours", "transformers", "wkv_both_transformers", "faster", 20),
+    ("training step, 4 layers of 128", "step_ours", "its matrix products alone", "step_floor", "share", None),
+    ("training step, 4 layers of 128", "step_ours", "Transformer in PyTorch", "step_transformer", "time", 1.0),
+    ("forward, T 16384 over T 2048", "forward_16384", "itself, 8 times shorter", "forward_2048", "time", 8.5),
+]
+NEEDS = {"rwkv": "rwkv", "transformers": "transformers", "transformer": "torch"}
+
+
+class Contender:
+    """A process that runs one thing whenever it is asked."""
+
+    def __init__(self, name, threads):
+        limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.contenders", name], cwd=ROOT, env=os.environ | limits, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._answer("ready")
+
+    def seconds(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return float(self._answer())
+
+    def _answer(self, expected=None):
+        for line in self.process.stdout:
+            if expected is None or line.strip() == expected:
+                return line
+        raise RuntimeError(self.process.stderr.read().strip().splitlines()[-1])
+
+    def close(self):
+        self.process.communicate()
+
+
+def interleaved(names, rounds, threads):
+    """Seconds of every contender in every round: dict of name -> (rounds,)."""
+    contenders = {name: Contender(name, threads) for name in names}
+    times = {name: [] for name in names}
+    for _ in range(rounds):
+        for name, contender in contenders.items():
+            times[name].append(contender.seconds())
+    for contender in contenders.values():
+        contender.close()
+    return {name: np.array(t) for name, t in times.items()}
+
+
+def missing(name):
+    """The package that a contender needs and that is not here, or None."""
+    package = NEEDS.get(name.split("_")[-1])
+    try:
+        return package and importlib.metadata.version(package) and None
+    except importlib.metadata.PackageNotFoundError:
+        return package
+
+
+def table(rows, rounds, threads):
+    """Run the rows; yields (work, ours in ms, against, theirs in ms, ratio, quartiles, how, goal) or a reason."""
+    left_out = []
+    for ours in dict.fromkeys(row[1] for row in rows):
+        group = [row for row in rows if row[1] == ours]
+        for row in [row for row in group if missing(row[3])]:
+            left_out.append(f"{row[0]} against {row[2]}: {missing(row[3])} is not installed")
+            group.remove(row)
+        if group:
+            times = interleaved([ours, *(row[3] for row in group)], rounds, threads)
+        for work, _, against, theirs, how, goal in group:
+            ratio = times[ours] / times[theirs] if how == "time" else times[theirs] / times[ours]
+            yield work, np.median(times[ours]), against, np.median(times[theirs]), np.median(ratio), np.percentile(
+                ratio, [25, 75]), how, goal
+    yield from left_out
+
+
+def verdict(ratio, how, goal):
+    if goal is None:
+        return ""
+    return ("at most" if how == "time" else "at least") + f" {goal:g}: " + (
+        "reached" if (ratio <= goal if how == "time" else ratio >= goal) else "not reached")
+
+
+def peak_memory(layers=6, channels=256, batch=8, context=256, vocab=256):
+    """Peak of loss_and_grads in float32 over the bytes of the gradients and of what has to be kept."""
+    from rwkv_np import RWKV4
+
+    model = RWKV4.init(vocab, channels, layers)
+    tokens = np.random.default_rng(0).integers(vocab, size=(batch, context + 1))
+    gc.collect()
+    tracemalloc.start()
+    _, grads = model.loss_and_grads(tokens[:, :-1], tokens[:, 1:])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    kept = 4 * batch * context * (layers * (8 * channels + model.d_ffn) + 2 * channels + vocab)
+    return peak, sum(g.nbytes for g in grads.values()) + kept
+
+
+def time_to_loss(text, threads, goal=1.88):
+    """(seconds, step, loss) of ours and of the Transformer when the validation loss is at most `goal`, or None.
+
+    Seconds of training, without those of validating. Windows of 64 characters, the state reset in each.
+    """
+    from rwkv_np import RWKV4, data
+    from rwkv_np.tokenizer import Characters
+    from rwkv_np.train import Recipe, Run, evaluate
+
+    corpus = data.from_file(text)
+    tokenizer = Characters(corpus.train + corpus.validation)
+    tokens, held_out = (np.array(tokenizer.encode(t)) for t in (corpus.train, corpus.validation))
+    recipe = Recipe(steps=400)
+    run = Run.start(RWKV4.init(tokenizer.vocab_size, 128, 4), recipe)
+    ours, seconds = None, 0.0
+    for step in range(recipe.steps):
+        began = time.perf_counter()
+        starts = run.rng.integers(len(tokens) - recipe.context, size=recipe.batch)
+        windows = tokens[starts[:, None] + np.arange(recipe.context + 1)]
+        _, grads = run.model.loss_and_grads(windows[:, :-1], windows[:, 1:])
+        run.adam.update(run.model.params, grads, step, recipe)
+        seconds += time.perf_counter() - began
+        if step % 20 == 19 and (loss := evaluate(run.model, held_out, recipe.context)) <= goal:
+            ours = seconds, step + 1, loss
+            break
+    if missing("step_transformer"):
+        return ours, None
+    import torch
+
+    from .gpt import time_to_loss as transformer
+
+    torch.set_num_threads(threads)
+    return ours, transformer(tokens, held_out, goal)
+
+
+def growth(rounds=5):
+    """Milliseconds of forward over T, C, L and B, all else fixed: dict of axis -> (values, milliseconds)."""
+    from rwkv_np import RWKV4
+
+    base, result = {"T": 512, "C": 128, "L": 4, "B": 1}, {}
+    grids = {"T": (128, 512, 2048, 8192), "C": (64, 128, 256, 512), "L": (1, 2, 4, 8, 16), "B": (1, 2, 4, 8, 16)}
+    rng = np.random.default_rng(0)
+    for axis, values in grids.items():
+        times = []
+        for value in values:
+            size = base | {axis: value}
+            model = RWKV4.init(256, size["C"], size["L"])
+            tokens = rng.integers(256, size=(size["B"], size["T"]))
+            model.forward(tokens)
+            spans = []
+            for _ in range(rounds):
+                began = time.perf_counter()
+                model.forward(tokens)
+                spans.append(time.perf_counter() - began)
+            times.append(1e3 * np.median(spans))
+        result[axis] = values, times
+    return base, result
+
+
+def machine(threads):
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
+               platform.processor()) if Path("/proc/cpuinfo").exists() else platform.processor()
+    versions = [f"Python {platform.python_version()}", f"NumPy {np.__version__} ({blas['name']} {blas['version']})"]
+    for package in ("torch", "transformers", "rwkv"):
+        try:
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    return f"{cpu}, {os.cpu_count()} cores, {threads} threads for everyone; " + ", ".join(versions)
+
+
+def prepare():
+    """The 169M model on disk, in the forms that the contenders read."""
+    from rwkv_np import RWKV4, save, save_hf
+
+    from .contenders import FOLDER, PILE_169M, random_params
+
+    if not (FOLDER / "169m-hf").exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        model = RWKV4(random_params(**PILE_169M))
+        save(model, FOLDER / "169m.pth")
+        save_hf(model, FOLDER / "169m-hf")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="under two minutes")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--text", help="tiny Shakespeare, for the row `training to a loss`")
+    options = parser.parse_args()
+    lines = [f"{machine(options.threads)}.", ""]
+
+    def say(line):
+        print(line, flush=True)
+        lines.append(line)
+
+    say(f"{options.rounds} rounds, medians; the middle half of the ratios in brackets.")
+    say("")
+    say("| work | ours, ms | against | theirs, ms | ratio | goal |")
+    say("|---|---|---|---|---|---|")
+    if not options.quick:
+        prepare()
+    rows = [row for row in ROWS if not (options.quick and "169M" in row[0])]
+    reasons = []
+    for result in table(rows, options.rounds, options.threads):
+        if isinstance(result, str):
+            reasons.append(result)
+            continue
+        work, ours, against, theirs, ratio, (low, high), how, goal = result
+        say(f"| {work} | {1e3 * ours:.1f} | {against} | {1e3 * theirs:.1f} | {ratio:.2f}{'' if how == 'time' else 'x'} "
+            f"({low:.2f} to {high:.2f}) | {verdict(ratio, how, goal)} |")
+    peak, needed = peak_memory()
+    say(f"| peak memory of `loss_and_grads` | {peak / 1e6:.0f} MB | gradients and what must be kept "
+        f"| {needed / 1e6:.0f} MB | {peak / needed:.2f} | {verdict(peak / needed, 'time', 1.5)} |")
+    if options.text and not options.quick:
+        ours, theirs = time_to_loss(options.text, options.threads)
+        if ours and theirs:
+            say(f"| training to a validation loss of 1.88 | {ours[0]:.1f} s (step {ours[1]}) | Transformer in PyTorch "
+                f"| {theirs[0]:.1f} s (step {theirs[1]}) | {ours[0] / theirs[0]:.2f} "
+                f"| {verdict(ours[0] / theirs[0], 'time', 0.25)} |")
+        else:
+            reasons.append(f"training to a loss of 1.88: ours {ours}, the Transformer {theirs}")
+    for reason in reasons:
+        say(f"\nLeft out: {reason}.")
+    if not options.quick:
+        write_page(lines)
+
+
+def write_page(lines):
+    """docs/benchmarks.md, from the text that stands in benchmarks/page.md and what was measured."""
+    from rwkv_np import plots
+
+    base, curves = growth()
+    figure = plots.growth(base, curves)
+    figure.savefig(DOCS / "benchmarks.png")
+    text = (Path(__file__).parent / "page.md").read_text(encoding="utf-8")
+    (DOCS / "benchmarks.md").write_text(text.replace("{{table}}", "\n".join(lines)), encoding="utf-8")
+    print(f"\n{DOCS / 'benchmarks.md'} and benchmarks.png are written")
+
+
+if __name__ == "__main__":
+    main()

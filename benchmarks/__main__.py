@@ -72,6 +72,7 @@ def interleaved(names, rounds, threads):
     times = {name: [] for name in names}
     for _ in range(rounds):
         for name, contender in contenders.items():
+            time.sleep(0.3)         # for the threads of the one before to stop waiting busily
             times[name].append(contender.seconds())
     for contender in contenders.values():
         contender.close()

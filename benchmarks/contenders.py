@@ -14,7 +14,7 @@ import numpy as np
 
 from rwkv_np import RWKV4, load, wkv4
 from rwkv_np.params import shapes
-from rwkv_np.train import Recipe, Run
+from rwkv_np.train import Recipe, Run, keep_freed_memory
 
 FOLDER = Path(os.environ.get("RWKV_NP_BENCHMARKS", "out/benchmarks"))       # models of 169M shape are put here
 PILE_169M = dict(vocab_size=50277, d_model=768, n_layer=12)
@@ -175,6 +175,7 @@ def wkv_transformers():
 
 
 def step_ours():
+    keep_freed_memory()                 # as `python -m rwkv_np train` does
     model = RWKV4.init(STEP["vocab"], STEP["channels"], STEP["layers"])
     run = Run.start(model, Recipe(batch=STEP["batch"], context=STEP["context"]))
     tokens = np.random.default_rng(0).integers(STEP["vocab"], size=(STEP["batch"], STEP["context"] + 1))

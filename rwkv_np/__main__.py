@@ -73,8 +73,9 @@ def add_train(commands):
 def run_train(options):
     from . import data, load, save
     from .rwkv4 import RWKV4
-    from .train import RECIPES, Recipe, Run, evaluate, train, unused
+    from .train import RECIPES, Recipe, Run, evaluate, keep_freed_memory, train, unused
 
+    keep_freed_memory()
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if getattr(options, f.name) is not None}
     corpus = data.from_file(options.text) if options.text else data.embedded()
     if options.resume:

@@ -62,13 +62,16 @@ def mixed_linear(x, last, ratio, weight):
     """
 
     def mix():
-        previous = np.concatenate([last[..., None, :], x[..., :-1, :]], axis=-2)
-        return x * ratio + previous * (1 - ratio), previous
+        previous = last[..., None, :]
+        if x.shape[-2] > 1:
+            previous = np.concatenate([previous, x[..., :-1, :]], axis=-2)
+        difference = x - previous
+        return x - (1 - ratio) * difference, difference
 
     def pullback(dy):
-        mixed, previous = mix()
+        mixed, difference = mix()
         dmixed, dweight = _linear_pullback(dy, mixed, weight)
-        dratio = _rows(dmixed * (x - previous)).sum(0)
+        dratio = _rows(dmixed * difference).sum(0)
         dprevious = dmixed * (1 - ratio)                        # of t-1, at t
         dx = dmixed * ratio
         dx[..., :-1, :] += dprevious[..., 1:, :]

@@ -225,9 +225,10 @@ def growth(base, curves):
     names = {"T": "tokens T", "C": "channels C", "L": "layers L", "B": "sequences B"}
     with style():
         figure = _figure(figsize=(10, 3.2))
-        for ax, (axis, (sizes, times)) in zip(figure.subplots(1, len(curves), sharey=True), curves.items(), strict=True):
+        panels = figure.subplots(1, len(curves), sharey=True)
+        for ax, (axis, (sizes, times)) in zip(panels, curves.items(), strict=True):
             sizes, times = np.asarray(sizes, float), np.asarray(times)
-            ax.plot(sizes, times[-1] * sizes / sizes[-1], color=GREY, linewidth=1, linestyle="--", label="in proportion")
+            ax.plot(sizes, times[-1] * sizes / sizes[-1], "--", color=GREY, linewidth=1, label="in proportion")
             ax.plot(sizes, times, "o-", color=BLUE, markersize=5, label="measured")
             ax.set(xscale="log", yscale="log", xlabel=names[axis],
                    title=", ".join(f"{name} {size}" for name, size in base.items() if name != axis))
@@ -237,3 +238,118 @@ def growth(base, curves):
         first.set_ylabel("forward (milliseconds)")
         first.legend(loc="upper left")
     return figure
+
+
+@_styled
+def cost(measured, what):
+    """Time or memory of mixing over time against the length of the text: RWKV-4 and softmax attention, log-log.
+
+    Parameters
+    ----------
+    measured : dict
+        As from `cost.measure`.
+    what : {"time", "memory"}
+
+    Returns
+    -------
+    Figure
+        Left: the whole text at once. Right: one token more, after so long a text.
+    """
+    panels = {"time": (("time", "read at once (seconds)"), ("time per token", "one more token (seconds)")),
+              "memory": (("memory", "peak while reading at once (bytes)"), ("remembered", "remembered (bytes)"))}[what]
+    figure = _figure(figsize=(9, 3.8))
+    for ax, (key, label) in zip(figure.subplots(1, 2), panels, strict=True):
+        for (kind, rows), colour in zip(measured.items(), (BLUE, ORANGE), strict=True):
+            values = np.asarray(rows[key])
+            ax.plot(rows["lengths"], np.median(values, axis=1), "o-", color=colour, markersize=4, label=kind)
+            ax.fill_between(rows["lengths"], values.min(axis=1), values.max(axis=1), color=colour, alpha=0.25)
+        ax.set(xscale="log", yscale="log", xlabel="tokens of text", ylabel=label)
+        ax.xaxis.set_major_locator(_powers_of_two(rows["lengths"]))
+        ax.xaxis.set_major_formatter("{x:.0f}")
+        ax.minorticks_off()
+    figure.axes[0].set_title("The whole text at once")
+    figure.axes[1].set_title("One token more")
+    figure.axes[0].legend(loc="upper left")
+    return figure
+
+
+def _powers_of_two(lengths):
+    from matplotlib.ticker import FixedLocator
+
+    return FixedLocator([n for n in lengths if int(np.log2(n)) % 2 == int(np.log2(lengths[-1])) % 2])
+
+
+@_styled
+def cascade(n_layer, n_tokens):
+    """Which cells of (layer, time) can be computed together: reading a known text, and generating one.
+
+    Returns
+    -------
+    Figure
+        Left: reading, T + L - 1 steps. Right: generating, T L steps of one cell. Below: cells at work in each step.
+    """
+    from .cascade import one_by_one, schedule
+
+    figure = _figure(figsize=(10, 4.6))
+    grids, strips = figure.subplots(2, 2, sharex="col", height_ratios=[3, 1])
+    steps = schedule(n_tokens, n_layer), one_by_one(n_tokens, n_layer)
+    titles = (f"Reading a known text: {len(steps[0])} steps", f"Generating: {len(steps[1])} steps")
+    for grid, strip, cells_of, title in zip(grids, strips, steps, titles, strict=True):
+        number = np.empty((n_layer, n_tokens), int)
+        for step, cells in enumerate(cells_of):
+            for layer, time in cells:
+                number[layer, time] = step
+        grid.imshow(number, cmap=SEQUENTIAL, origin="lower", aspect="auto")
+        for layer, time in np.ndindex(number.shape):
+            light = number[layer, time] > 0.6 * number.max()
+            grid.text(time, layer, str(number[layer, time]), ha="center", va="center",
+                      color="black" if light else "white")
+        grid.set(yticks=range(n_layer), ylabel="layer", title=title, xticks=range(n_tokens))
+        grid.tick_params(labelbottom=True)
+        grid.set_xlabel("token (time)")
+        strip.clear()
+        strip.bar(range(len(cells_of)), [len(cells) for cells in cells_of], color=BLUE, width=0.9)
+        strip.set(xlabel="step", ylabel="cells\nat work", ylim=(0, n_layer + 0.5), yticks=[1, n_layer])
+    layer, time = n_layer // 2, n_tokens // 2           # what one cell waits for
+    for dx, dy in ((1, 0), (0, 1)):
+        grids[0].annotate("", (time - 0.18 * dx, layer - 0.18 * dy), (time - 0.78 * dx, layer - 0.78 * dy),
+                          arrowprops={"arrowstyle": "-|>", "color": ORANGE, "linewidth": 2.5})
+    return figure
+
+
+def attention_maps(weights, labels, names, axes=None):
+    """What share each earlier token has in the average of WKV: one triangle for each of a few channels.
+
+    Parameters
+    ----------
+    weights : (N, T, T+1)
+        From `wkv4.all_pairs_weights`, for N channels; column 0, the incoming state's share, is not drawn.
+    labels : list of T str
+        The tokens.
+    names : list of N str
+        A title for each channel.
+    axes : N Axes, optional
+
+    Returns
+    -------
+    The N Axes.
+    """
+    weights = np.asarray(weights)
+    if weights.ndim != 3 or weights.shape[2] != weights.shape[1] + 1:
+        raise ValueError(f"weights have shape {weights.shape} but must be (N, T, T+1)")
+    if len(labels) != weights.shape[1] or len(names) != len(weights):
+        raise ValueError(f"there are {len(labels)} labels and {len(names)} names but {weights.shape[1]} tokens and "
+                         f"{len(weights)} channels")
+    with style():
+        if axes is None:
+            axes = _figure(figsize=(4 * len(weights), 4.2)).subplots(1, len(weights), squeeze=False)[0]
+        later = np.triu(np.ones(weights.shape[1:], bool)[:, 1:], 1)
+        for ax, share, name in zip(axes, weights[:, :, 1:], names, strict=True):
+            image = ax.imshow(np.ma.array(share, mask=later), cmap=SEQUENTIAL, vmin=0, vmax=1)
+            ticks = range(len(labels))
+            ax.set_xticks(ticks, labels, fontsize=7, rotation=90, parse_math=False)
+            ax.set_yticks(ticks, labels, fontsize=7, parse_math=False)
+            ax.set(title=name, xlabel="token averaged over")
+        axes[0].set_ylabel("token at which it is read")
+        axes[-1].figure.colorbar(image, ax=list(axes), label="share of the average", shrink=0.8)
+    return axes

@@ -5,13 +5,14 @@ python := $(VENV)/bin/python
 pip    := $(python) -m pip install --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint notebooks clean
+.PHONY: help demo test test-all lint figures notebooks clean
 
 help:
 	@echo 'make demo       train a small RWKV-4, let it write, show its state; installs what the library needs'
 	@echo 'make test       the style check, and every test but the long ones: under 8 minutes'
 	@echo 'make test-all   every test'
 	@echo 'make lint       the style check alone'
+	@echo 'make figures    draw the pictures of README and docs anew'
 	@echo 'make notebooks  open the tutorial in Jupyter'
 	@echo 'make clean      remove $(VENV) and what the tools left; out/, with your models, stays'
 	@echo
@@ -32,6 +33,9 @@ test-all: lint
 
 lint: $(VENV)/development
 	@$(python) -m ruff check .
+
+figures: $(VENV)/development
+	@$(python) docs/make_figures.py
 
 notebooks: $(VENV)/development
 	@$(python) -m jupyter lab $(ARGS) notebooks

@@ -1,4 +1,4 @@
-"""The command line: python -m rwkv_np demo | train | eval | generate | info."""
+"""The command line: python -m rwkv_np demo | train | eval | generate | convert | info | cost."""
 
 import argparse
 import math
@@ -26,6 +26,7 @@ def main(arguments=None):
     add_generate(commands)
     add_convert(commands)
     add_info(commands)
+    add_cost(commands)
     options = parser.parse_args(arguments)
     try:
         return options.run(options) or 0
@@ -253,32 +254,56 @@ def run_convert(options):
 
 
 def add_info(commands):
-    parser = commands.add_parser("info", help="sizes, parameters by part, state, half-lives of a model")
-    parser.add_argument("--model", required=True, metavar="FILE")
+    parser = commands.add_parser("info", help="sizes, parameters by part, state, half-lives of a model, or of any size")
+    parser.add_argument("--model", metavar="MODEL", help="(default: the small one that comes with the package)")
+    parser.add_argument("--size", metavar="V,D,L", help="instead: counts for vocabulary V, D channels and L layers, "
+                                                        "e.g. 50277,768,12, or for a Pile model, e.g. 169M")
     parser.set_defaults(run=run_info)
 
 
 def run_info(options):
-    from . import load
+    from . import cost, load
 
+    if options.size:
+        layers, channels = cost.PILE.get(options.size, (None, None))
+        try:
+            size = (50277, channels, layers) if layers else tuple(int(n) for n in options.size.split(","))
+            if len(size) != 3 or min(size) < 1:
+                raise ValueError
+        except ValueError:
+            raise Refusal(f"--size is {options.size!r} but must be V,D,L or one of {', '.join(cost.PILE)}") from None
+        print("RWKV-4, vocabulary {:,}, {:,} channels, {:,} layers".format(*size), *cost.describe(*size), sep="\n  ")
+        return
     model = load(options.model)
     p = model.params
     parts = {"embedding": ("emb.", ".ln0."), "time mixing": (".att.", ".ln1."), "channel mixing": (".ffn.", ".ln2."),
              "head": ("head.", "ln_out.")}
-    print(f"{options.model}: RWKV-4, {model.n_layer} layers, {model.d_model} channels, d_ffn {model.d_ffn}, "
-          f"vocabulary {model.vocab_size}")
+    print(f"{options.model or 'python-help'}: RWKV-4, {model.n_layer} layers, {model.d_model} channels, "
+          f"d_ffn {model.d_ffn}, vocabulary {model.vocab_size}")
     for part, marks in parts.items():
         print(f"  {part:<16}{sum(a.size for name, a in p.items() if any(m in name for m in marks)):>14,}")
     print(f"  {'all parameters':<16}{sum(a.size for a in p.values()):>14,}")
-    state = model.initial_state()
-    print(f"state: {sum(s.size for s in state):,} numbers, {sum(s.nbytes for s in state):,} bytes, for a text "
-          "of any length\nhalf-lives of the past, in tokens, over the channels of each layer:")
+    print(*cost.describe(model.vocab_size, model.d_model, model.n_layer, model.d_ffn, model.d_att), sep="\n")
+    print("half-lives of the past, in tokens, over the channels of each layer:")
     print(f"  {'layer':<8}{'shortest':>10}{'median':>10}{'longest':>12}")
     for layer in range(model.n_layer):
         half = math.log(2) / np.exp(p[f"blocks.{layer}.att.time_decay"].astype(np.float64))
         print(f"  {layer:<8}{half.min():>10.2f}{np.median(half):>10.2f}{half.max():>12.1f}")
     for name, value in model.facts.items():
         print(f"{name}: {value}")
+
+
+def add_cost(commands):
+    parser = commands.add_parser("cost", help="measure what RWKV-4 costs beside softmax attention, and draw it")
+    parser.add_argument("--quick", action="store_true", help="shorter texts, under 20 seconds")
+    parser.add_argument("--out", default="out/cost", help="folder for the pictures (default: %(default)s)")
+    parser.set_defaults(run=run_cost)
+
+
+def run_cost(options):
+    from . import cost
+
+    cost.run(options.quick, options.out)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ its layer must come from memory, and stacking does not make them fewer. What it 
 The time-parallel `RWKV4.forward` reads each weight once for all tokens instead.
 """
 
+import math
+
 import numpy as np
 
 from . import ops, wkv4
@@ -64,13 +66,14 @@ def forward(model, tokens, state=None, steps=None):
     """
     tokens, state = model._checked(tokens, state, axes=("(T,)", "(B, T)"))
     *batch, length = tokens.shape
+    rows = math.prod(batch)
     n_layer, d_model = model.n_layer, model.d_model
     p = {name: np.stack([model.params[f"blocks.{layer}.{name}"] for layer in range(n_layer)]) for name in LAYER}
     p = {name: a if a.ndim == 3 else a[:, None, :] for name, a in p.items()}             # (L, out, in) and (L, 1, D)
-    now = [s.reshape(n_layer, -1, s.shape[-1]).copy() for s in state]                     # each (L, B, D)
-    embedded, _ = ops.embedding(model.params["emb.weight"], tokens.reshape(-1, length))
+    now = [s.reshape(n_layer, rows, s.shape[-1]).copy() for s in state]                   # each (L, B, D)
+    embedded, _ = ops.embedding(model.params["emb.weight"], tokens.reshape(rows, length))
     embedded, _ = ops.layer_norm(embedded, model.params["blocks.0.ln0.weight"], model.params["blocks.0.ln0.bias"])
-    x = np.zeros((n_layer + 1, *embedded[:, 0].shape), embedded.dtype)    # x[l]: what layer l reads next; x[L]: the top
+    x = np.zeros((n_layer + 1, rows, d_model), embedded.dtype)            # x[l]: what layer l reads next; x[L]: the top
     top = np.empty_like(embedded)                                                         # (B, T, D)
 
     for cells in schedule(length, n_layer) if steps is None else steps:

@@ -140,6 +140,7 @@ def exponent(lengths, values):
     """
     upper = slice(len(lengths) // 2, None)
     slopes = np.polyfit(np.log(lengths[upper]), np.log(np.asarray(values, float)[upper]), 1)[0]
+    slopes = slopes.round(6) + 0.0          # no minus before a zero
     return np.median(slopes), slopes.min(), slopes.max()
 
 

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import wkv4
+
 
 class Trace(NamedTuple):
     """The state of WKV after each token; arrays of shape (T, L, A): time, layer, channel."""
@@ -50,6 +52,26 @@ def states(model, tokens, state=None):
         _, state = model.step(token, state)
         kept.append((state.num, state.den, state.log_scale))
     return Trace(*(np.stack(x) for x in zip(*kept, strict=True)))
+
+
+def operands(model, tokens):
+    """What WKV is given and what it returns in each layer, while the model reads tokens in parallel.
+
+    Returns
+    -------
+    list of L (w, u, k, v, out)
+        w, u: (A,); k, v, out: (T, A).
+    """
+    kept = []
+
+    def keeping(w, u, k, v, state):
+        (out, state), pullback = wkv4.wkv(w, u, k, v, state)
+        kept.append((w, u, k, v, out))
+        return (out, state), pullback
+
+    tokens, state = model._checked(tokens, None, axes=("(T,)", "(B, T)"))
+    model._hidden(tokens, state, keeping)
+    return kept
 
 
 def half_lives(model):

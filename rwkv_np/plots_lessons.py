@@ -20,7 +20,7 @@ def shares(panels, t):
         if share.shape != (t + 1,):
             raise ValueError(f"{title}: shares have shape {share.shape} but must be {(t + 1,)}")
         ax.bar(range(t + 1), share, color=[BLUE] * t + [ORANGE])
-        ax.set(title=title, ylim=(0, 1))
+        ax.set(title=title, ylim=(0, 1), xticks=range(0, t + 1, 4))
     for ax in axes[len(panels):]:
         ax.set_visible(False)
     figure.supxlabel(f"source token i (orange: the current one, t = {t})", fontsize=10)
@@ -79,7 +79,8 @@ def cliff(largest, errors, edges):
         ax.plot(np.asarray(largest)[dead], np.full(dead.sum(), band * 2.0 ** (n - 1)), "x", color=colour, markersize=4)
     for label, k in edges.items():
         ax.axvline(k, color="black", linewidth=0.8, linestyle=":")
-        ax.annotate(label, (k, 1e-17), xytext=(3, 4), textcoords="offset points", fontsize=8, rotation=90, va="bottom")
+        ax.annotate(label, (k, 1e-13), xytext=(-11, 0), textcoords="offset points", fontsize=8, rotation=90,
+                    va="bottom")
     ax.set(xscale="log", yscale="log", xlabel="largest |k|", ylabel="largest error / max|v|",
            title="Naive does not degrade, it falls off a cliff")
     ax.legend(loc="center left", fontsize=9)
@@ -87,8 +88,11 @@ def cliff(largest, errors, edges):
 
 
 @_styled
-def drift(errors, title="Rounding that always leans one way is a wrong decay rate"):
-    """Error over time for a running scale in float32 and in float64: dict of (offset, dtype) -> (T,). Returns Axes."""
+def drift(errors, leaning, walk, title="Rounding that always leans one way is a wrong decay rate"):
+    """Error over time for a running scale in float32 and in float64: dict of (offset, dtype) -> (T,). Returns Axes.
+
+    leaning, walk: (T,), for the inset: accumulated rounding of the scale, and what a random walk would reach.
+    """
     ax = _figure(figsize=(8, 4.2)).add_subplot()
     offsets = sorted({offset for offset, _ in errors})
     shades = dict(zip(offsets, np.linspace(0.35, 1, len(offsets)), strict=True))
@@ -97,6 +101,11 @@ def drift(errors, title="Rounding that always leans one way is a wrong decay rat
                 linewidth=1.2, label=f"{dtype} scale, keys around {offset:g}")
     ax.set(yscale="log", xlabel="token", ylabel="error / max|v|", title=title)
     ax.legend(fontsize=8, loc="center right")
+    inset = ax.inset_axes([0.12, 0.24, 0.32, 0.34])
+    inset.plot(np.abs(leaning), color=ORANGE, linewidth=1.2)
+    inset.plot(walk, "--", color=GREY, linewidth=1.2)
+    inset.set_title("rounding of the scale, summed up:\nmeasured, and as a random walk", fontsize=7.5)
+    inset.tick_params(labelsize=7)
     return ax
 
 
@@ -136,6 +145,8 @@ def against_length(curves, unit, title, slopes=()):
         ax.plot(lengths, values[-1] * (np.asarray(lengths, float) / lengths[-1]) ** slope, ":", color=GREY, linewidth=1,
                 label=f"slope {slope}")
     ax.set(xscale="log", yscale="log", xlabel="tokens", ylabel=unit, title=title)
+    ax.set_xticks(lengths, [f"{n:g}" for n in lengths])
+    ax.minorticks_off()
     ax.legend(fontsize=9)
     return ax
 
@@ -168,7 +179,7 @@ def fading(differences, expected):
 def worth_of_state(lengths, curves):
     """Bits per byte against bytes since the reset: dict of name -> (mean, standard error), each (N,). Axes."""
     ax = _figure(figsize=(7, 4.2)).add_subplot()
-    for (name, (mean, error)), colour in zip(curves.items(), (BLUE, ORANGE, "#009e73"), strict=False):
+    for (name, (mean, error)), colour in zip(curves.items(), (BLUE, ORANGE, "#009e73", "#cc79a7"), strict=False):
         mean, error = np.asarray(mean), np.asarray(error)
         ax.plot(lengths, mean, "o-", color=colour, markersize=4, label=name)
         ax.fill_between(lengths, mean - error, mean + error, color=colour, alpha=0.2)

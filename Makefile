@@ -5,7 +5,7 @@ python := $(VENV)/bin/python
 pip    := $(python) -m pip install --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint figures notebooks clean
+.PHONY: help demo test test-all lint figures reliability notebooks clean
 
 help:
 	@echo 'make demo       train a small RWKV-4, let it write, show its state; installs what the library needs'
@@ -13,6 +13,7 @@ help:
 	@echo 'make test-all   every test'
 	@echo 'make lint       the style check alone'
 	@echo 'make figures    draw the pictures of README and docs anew'
+	@echo 'make reliability  break files and runs ten thousand times and write docs/reliability.md'
 	@echo 'make notebooks  open the tutorial in Jupyter'
 	@echo 'make clean      remove $(VENV) and what the tools left; out/, with your models, stays'
 	@echo
@@ -36,6 +37,9 @@ lint: $(VENV)/development
 
 figures: $(VENV)/development
 	@$(python) docs/make_figures.py
+
+reliability: $(VENV)/development
+	@$(python) tests/robustness/report.py
 
 notebooks: $(VENV)/development
 	@$(python) -m jupyter lab $(ARGS) notebooks

@@ -247,8 +247,9 @@ def main():
     if options.text and not options.quick:
         ours, theirs = time_to_loss(options.text, options.threads)
         if ours and theirs:
+            there = "" if theirs[2] <= 1.88 else f", still at {theirs[2]:.2f}"
             say(f"| training to a validation loss of 1.88 | {ours[0]:.1f} s (step {ours[1]}) | Transformer in PyTorch "
-                f"| {theirs[0]:.1f} s (step {theirs[1]}) | {ours[0] / theirs[0]:.2f} "
+                f"| {theirs[0]:.1f} s (step {theirs[1]}{there}) | {'below ' * bool(there)}{ours[0] / theirs[0]:.2f} "
                 f"| {verdict(ours[0] / theirs[0], 'time', 0.25)} |")
         else:
             reasons.append(f"training to a loss of 1.88: ours {ours}, the Transformer {theirs}")

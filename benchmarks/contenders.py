@@ -100,6 +100,7 @@ def decode_transformers():
 
 
 def read_ours():
+    keep_freed_memory()
     model, tokens = load(FOLDER / "169m.pth"), prompt()
     return lambda: model.forward(tokens, last_only=True), 1
 
@@ -175,7 +176,7 @@ def wkv_transformers():
 
 
 def step_ours():
-    keep_freed_memory()                 # as `python -m rwkv_np train` does
+    keep_freed_memory()                 # as the command line does
     model = RWKV4.init(STEP["vocab"], STEP["channels"], STEP["layers"])
     run = Run.start(model, Recipe(batch=STEP["batch"], context=STEP["context"]))
     tokens = np.random.default_rng(0).integers(STEP["vocab"], size=(STEP["batch"], STEP["context"] + 1))

@@ -1,4 +1,4 @@
-"""The command line: python -m rwkv_np demo | train | eval | generate | convert | info | cost."""
+"""The command line: python -m rwkv_np demo | train | eval | generate | convert | info | cost | vectors | check."""
 
 import argparse
 import math
@@ -7,6 +7,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+
+from .train import keep_freed_memory
 
 EPILOG = "python -m rwkv_np COMMAND --help explains each command."
 
@@ -27,7 +29,9 @@ def main(arguments=None):
     add_convert(commands)
     add_info(commands)
     add_cost(commands)
+    add_vectors(commands)
     options = parser.parse_args(arguments)
+    keep_freed_memory()
     try:
         return options.run(options) or 0
     except (Refusal, ValueError, TypeError, OSError) as error:
@@ -74,9 +78,8 @@ def add_train(commands):
 def run_train(options):
     from . import data, load, save
     from .rwkv4 import RWKV4
-    from .train import RECIPES, Recipe, Run, evaluate, keep_freed_memory, train, unused
+    from .train import RECIPES, Recipe, Run, evaluate, train, unused
 
-    keep_freed_memory()
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if getattr(options, f.name) is not None}
     corpus = data.from_file(options.text) if options.text else data.embedded()
     if options.resume:
@@ -304,6 +307,31 @@ def run_cost(options):
     from . import cost
 
     cost.run(options.quick, options.out)
+
+
+def add_vectors(commands):
+    parser = commands.add_parser("vectors", help="write test vectors for WKV-4 kernels in other languages")
+    parser.add_argument("folder", metavar="DIR", help="a new folder; docs/kit.md describes what is in it")
+    parser.set_defaults(run=run_vectors)
+    parser = commands.add_parser("check", help="judge another program's results on these vectors")
+    parser.add_argument("folder", metavar="DIR", help="with results.safetensors beside what `vectors` wrote")
+    parser.set_defaults(run=run_check)
+
+
+def run_vectors(options):
+    from .testing.vectors import write
+
+    if Path(options.folder).exists():
+        raise Refusal(f"{options.folder} exists; name a new folder")
+    print(f"{write(options.folder)} cases are in {options.folder}/")
+
+
+def run_check(options):
+    from .testing.vectors import check
+
+    report = check(options.folder)
+    print(report)
+    return 0 if report else 1
 
 
 if __name__ == "__main__":

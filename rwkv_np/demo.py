@@ -14,7 +14,7 @@ import numpy as np
 from . import RWKV4, data, load, plots, save, trace, wkv4
 from .sampling import generate, stream_text
 from .tokenizer import Bytes
-from .train import Recipe, Run, keep_freed_memory, train, unused
+from .train import Recipe, Run, train, unused
 
 PROMPT = "The "
 SENTENCE = "Return a new list from the items of the sequence."
@@ -25,7 +25,6 @@ def run(seconds, out):
     if not seconds > 0:
         raise ValueError(f"--seconds is {seconds} but must be above 0")
     out = unused(out)
-    keep_freed_memory()
     print(f"RWKV-4 in NumPy {np.__version__}; matrix products by {blas()}\n")
     introduce()
     compare_forms()

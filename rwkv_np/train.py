@@ -302,7 +302,7 @@ def keep_freed_memory():
 
     A training step frees all its arrays at its end. As a rule the system takes such memory back and must hand it
     out anew, page by page and zeroed, in the next step: a quarter of the time of a small model's step. It is a
-    setting of the whole process, so it is yours to call; the command line does for `train` and `demo`.
+    setting of the whole process, so it is yours to call; the command line does.
     """
     import ctypes
 

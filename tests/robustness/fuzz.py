@@ -1,0 +1,90 @@
+"""Broken files for every reader: mutated, truncated, spliced; and what the readers make of them."""
+
+import io
+import time
+import tracemalloc
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from random_models import random_model
+
+import rwkv_np
+from rwkv_np import checkpoint, tokenizer
+
+WORLD = "".join(f"{n + 1} {bytes([n])!r} 1\n" for n in range(256)) + "257 'ab' 2\n258 'Grüße' 7\n"
+
+
+def samples(folder):
+    """A good file for each reader: dict of name -> (bytes, suffix, reader)."""
+    model = random_model(vocab_size=11, d_model=4, n_layer=2, d_ffn=6, d_att=4, dtype=np.float32)
+    rwkv_np.save(model, folder / "m.pth")
+    rwkv_np.save(model, folder / "m.safetensors", "bfloat16")
+    rwkv_np.save_state(model.initial_state(), folder / "s.safetensors", 3)
+    (folder / "v.txt").write_text(WORLD, encoding="utf-8")
+    readers = {".pth": ("m.pth", rwkv_np.load), ".safetensors": ("m.safetensors", rwkv_np.load),
+               "state": ("s.safetensors", checkpoint.load_state), "vocabulary": ("v.txt", tokenizer.load)}
+    return {kind: ((folder / name).read_bytes(), Path(name).suffix, reader) for kind, (name, reader) in readers.items()}
+
+
+def mutated(data, rng):
+    """A few random changes, of the kinds that happen and of the kinds that are made on purpose."""
+    data = bytearray(data)
+    for _ in range(rng.integers(1, 5)):
+        at = int(rng.integers(len(data))) if data else 0
+        match int(rng.integers(7)):
+            case 0:                                                 # a bit flips
+                if data:
+                    data[at] ^= 1 << int(rng.integers(8))
+            case 1:                                                 # the end is missing
+                del data[at:]
+            case 2:                                                 # a hole
+                del data[at:at + int(rng.integers(1, 64))]
+            case 3:                                                 # noise in between
+                data[at:at] = rng.bytes(int(rng.integers(1, 64)))
+            case 4:                                                 # a number becomes huge
+                data[at:at + 8] = b"\xff" * 8
+            case 5:                                                 # one part over another
+                other = int(rng.integers(len(data))) if data else 0
+                data[at:at + 32] = data[other:other + 32]
+            case 6:                                                 # the beginning, where headers are
+                data[:64] = rng.permutation(np.array(list(data[:64]), np.uint8)).tobytes()
+    return bytes(data)
+
+
+def repacked(data, rng):
+    """A .pth whose pickle alone is mutated, in an archive that is whole: checksums do not help here."""
+    source, target = zipfile.ZipFile(io.BytesIO(data)), io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for name in source.namelist():
+            content = source.read(name)
+            archive.writestr(name, mutated(content, rng) if name.endswith("data.pkl") else content)
+    return target.getvalue()
+
+
+def run(kind, data, suffix, reader, count, folder, seed=0):
+    """Read `count` broken files. Returns (refused, read all the same, slowest in seconds, most memory over file size).
+
+    Raises whatever a reader raises but should not.
+    """
+    rng, path = np.random.default_rng([seed, len(data)]), folder / f"broken{suffix}"
+    refused = slowest = most = 0
+    canary = folder / "executed"
+    for n in range(count):
+        broken = repacked(data, rng) if kind == ".pth" and n % 2 else mutated(data, rng)
+        path.write_bytes(broken)
+        began = time.perf_counter()
+        tracemalloc.start()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                reader(path)
+        except (checkpoint.CheckpointError, ValueError):
+            refused += 1
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        slowest = max(slowest, time.perf_counter() - began)
+        most = max(most, peak / max(len(broken), len(data)))
+    assert not canary.exists()
+    return refused, count - refused, slowest, most

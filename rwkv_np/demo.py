@@ -17,6 +17,7 @@ from .tokenizer import Bytes
 from .train import Recipe, Run, train, unused
 
 PROMPT = "The "
+RULES = [mark * 24 for mark in " =-*"]              # indents and rules, in which a small model may get lost
 SENTENCE = "Return a new list from the items of the sequence."
 
 
@@ -43,26 +44,35 @@ def run(seconds, out):
     return 0 if agreement else 1
 
 
-def introduce(seconds=5):
-    """The model that comes with the package writes for so long."""
+def introduce(seconds=5, pace=150):
+    """The model that comes with the package writes for so long, `pace` bytes a second so that one can read along."""
     model = load()
     print(f"A model that was trained by this code on Python's help, {sum(p.size for p in model.params.values()):,} "
           f"parameters, writes for {seconds} seconds:\n")
-    began, count = time.perf_counter(), 0
+    left, thinking = seconds * pace, 0.0
 
-    def in_time():
-        nonlocal count
-        for token in generate(model, model.tokenizer.encode(PROMPT), None, temperature=0.7, seed=0):
-            count += 1
-            yield token
-            if time.perf_counter() - began > seconds:
+    def paced(tokens):
+        nonlocal left, thinking
+        while left > 0:
+            began = time.perf_counter()
+            token = next(tokens, None)
+            thinking += time.perf_counter() - began
+            if token is None:
                 return
+            left -= 1
+            yield token
+            time.sleep(max(0.0, 1 / pace - (time.perf_counter() - began)))
 
-    print(PROMPT, end="")
-    for text in stream_text(in_time(), model.tokenizer):
-        print(text, end="", flush=True)
-    print(f"\n\n({count / (time.perf_counter() - began):,.0f} bytes a second; it is the same for the first and the "
-          "millionth)\n")
+    seed = 0
+    while left > 0:
+        print(PROMPT, end="")
+        tokens = generate(model, model.tokenizer.encode(PROMPT), 300, temperature=0.7, seed=seed)
+        for text in stream_text(paced(tokens), model.tokenizer, stop=RULES):
+            print(text, end="", flush=True)
+        print("\n")
+        seed += 1
+    print(f"(Slowed down to be read: it could write {seconds * pace / thinking:,.0f} bytes a second, the millionth as "
+          "fast as the first.)\n")
 
 
 def blas():
@@ -144,7 +154,7 @@ def write(model):
     print(f"\nIt writes, one token at a time, remembering {sum(s.size for s in model.initial_state()):,} numbers:\n")
     tokens = generate(model, model.tokenizer.encode(PROMPT), 400, temperature=0.8, top_p=0.9, seed=0)
     print(PROMPT, end="")
-    for text in stream_text(tokens, model.tokenizer):
+    for text in stream_text(tokens, model.tokenizer, stop=RULES):
         print(text, end="", flush=True)
     print()
 

@@ -12,6 +12,7 @@ time. Only k, v and the N chunk-start states are kept for it; the rest is comput
 
 Inside the chunks all is in the dtype of k and v, and so in float32 twice as fast; what crosses a chunk is
 float64. Rounding then leans for 32 tokens at most, and is measured from numbers of the chunk itself.
+docs/chunking.md derives all of it.
 """
 
 import numpy as np

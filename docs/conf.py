@@ -1,0 +1,44 @@
+"""How the book is built: `make docs`. Sources are docs/ and notebooks/ of the repository, whose root is the source folder.
+
+Nothing is fetched while building or viewing: MathJax lies in _static, notebooks are shown with the outputs they have.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import rwkv_np  # noqa: E402
+
+project = "rwkv_np"
+author = "the rwkv_np authors"
+release = version = rwkv_np.__version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx.ext.mathjax",
+              "sphinx_copybutton"]
+root_doc = "docs/index"
+include_patterns = ["docs/*.md", "notebooks/*.ipynb", "CHANGELOG.md", "CONTRIBUTING.md"]
+exclude_patterns = [".venv", "build", "out"]
+
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+myst_update_mathjax = False
+mathjax_path = "mathjax/tex-svg.js"
+nb_execution_mode = "off"
+nb_ipywidgets_js = {}
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+copybutton_exclude = ".linenos, .gp, .go"
+
+html_theme = "furo"
+html_title = "rwkv_np"
+html_static_path = ["_static"]
+html_css_files = ["book.css"]
+html_extra_path = ["_start"]            # index.html at the top, which leads to docs/index.html
+html_copy_source = html_show_sourcelink = False
+html_theme_options = {"navigation_with_keys": True}

@@ -5,7 +5,7 @@ python := $(VENV)/bin/python
 pip    := $(python) -m pip install --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint figures reliability notebooks clean
+.PHONY: help demo test test-all lint figures reliability notebooks docs test-docs clean
 
 help:
 	@echo 'make demo       train a small RWKV-4, let it write, show its state; installs what the library needs'
@@ -15,6 +15,8 @@ help:
 	@echo 'make figures    draw the pictures of README and docs anew'
 	@echo 'make reliability  break files and runs ten thousand times and write docs/reliability.md'
 	@echo 'make notebooks  open the tutorial in Jupyter'
+	@echo 'make docs       make the book, build/book/docs/index.html'
+	@echo 'make test-docs  make it, and try its links, formulas and figures in a browser'
 	@echo 'make clean      remove $(VENV) and what the tools left; out/, with your models, stays'
 	@echo
 	@echo 'PYTHON=python3.12 chooses the Python to set up with (3.10 or newer).'
@@ -43,6 +45,13 @@ reliability: $(VENV)/development
 
 notebooks: $(VENV)/development
 	@$(python) -m jupyter lab $(ARGS) notebooks
+
+docs: $(VENV)/development
+	@$(python) -m sphinx --fail-on-warning --keep-going --quiet -c docs -d build/doctrees . build/book
+	@echo 'Open build/book/docs/index.html'
+
+test-docs: $(VENV)/development
+	@$(python) -m pytest tests/book docs/reference.md $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
@@ -89,6 +98,6 @@ $(VENV)/run: pyproject.toml $(python)
 	$(call install,--editable .)
 
 $(VENV)/development: requirements.txt $(VENV)/run
-	@echo 'Installing what development needs (65 MB more to download, 270 MB on disk):'
-	@echo '    pytest, Hypothesis, mpmath, Jupyter, ruff, and what these need'
+	@echo 'Installing what development needs (130 MB more to download, 450 MB on disk):'
+	@echo '    pytest, Hypothesis, mpmath, Jupyter, ruff, Sphinx, Playwright, and what these need'
 	$(call install,--requirement requirements.txt)

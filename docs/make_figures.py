@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import rwkv_np
-from rwkv_np import plots, trace, wkv4
+from rwkv_np import plots, plots_lessons, trace, wkv4
 
 DOCS = Path(__file__).parent
 SENTENCE = "Return a new list from the items of the sequence."
@@ -36,9 +36,42 @@ def attention(model, text="the items of the sequence", layer=2):
     return plots.attention_maps(weights, [model.tokenizer.token(t) for t in tokens], names)[0].figure
 
 
+def float32(lengths=2 ** np.arange(6, 15), channels=16):
+    """Errors of float32 forms against float64 over the length of the text, and the bound that docs/float32.md derives."""
+    rng = np.random.default_rng(0)
+    w, u = np.full(channels, 3e-4, np.float32), np.zeros(channels, np.float32)
+    k, v = rng.normal(0, 8, (lengths[-1], channels)), rng.normal(size=(lengths[-1], channels)).astype(np.float32)
+    curves = {}
+    for offset in (0, 10_000):
+        keys = (k + offset).astype(np.float32)
+        exact = wkv4.recurrent(*(x.astype(np.float64) for x in (w, u, keys, v)))[0]
+        forms = {"float32 state": float32_state, "chunked": wkv4.chunked, "recurrent": wkv4.recurrent}
+        for name, form in forms.items():
+            error = np.abs(form(w, u, keys, v)[0] - exact).max(axis=1) / np.abs(v).max()
+            curves[f"{name}, keys + {offset:,}"] = lengths, np.maximum.accumulate(error)[lengths - 1]
+    curves["bound for chunked"] = lengths, np.full(len(lengths), (10 * 32 + 8) * 2.0**-24)
+    return plots_lessons.lines(curves, "tokens read", "largest error / max |v|",
+                               "What stays within a chunk does not add up", logx=True, logy=True).figure
+
+
+def float32_state(w, u, k, v):
+    """The recurrence with its state in float32, in the order of operations that most kernels have."""
+    num, den, p = np.zeros_like(w), np.zeros_like(w), np.full_like(w, -1e38)
+    out = np.empty_like(k)
+    for t in range(len(k)):
+        q = np.maximum(p, u + k[t])
+        past, now = np.exp(p - q), np.exp(u + k[t] - q)
+        out[t] = (past * num + now * v[t]) / (past * den + now)
+        q = np.maximum(p - w, k[t])
+        past, now = np.exp(p - w - q), np.exp(k[t] - q)
+        num, den, p = past * num + now * v[t], past * den + now, q
+    return out, (num, den, p)
+
+
 if __name__ == "__main__":
     model = rwkv_np.load()
     with plots.style():
-        figures = {"state": state(model), "attention": attention(model), "cascade": plots.cascade(4, 6)}
+        figures = {"state": state(model), "attention": attention(model), "cascade": plots.cascade(4, 6),
+                   "float32": float32()}
         for name, figure in figures.items():
             figure.savefig(DOCS / f"{name}.png")

@@ -29,6 +29,7 @@ nb_execution_mode = "off"
 nb_ipywidgets_js = {}
 nb_merge_streams = True
 
+suppress_warnings = ["ref.python"]       # both State of wkv4 and State of the model are called State
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_google_docstring = False
@@ -37,6 +38,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 html_theme = "furo"
 html_title = "rwkv_np"
+html_favicon = "_static/icon.svg"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_extra_path = ["_start"]            # index.html at the top, which leads to docs/index.html

@@ -42,16 +42,15 @@ def float32(lengths=2 ** np.arange(6, 15), channels=16):
     w, u = np.full(channels, 3e-4, np.float32), np.zeros(channels, np.float32)
     k, v = rng.normal(0, 8, (lengths[-1], channels)), rng.normal(size=(lengths[-1], channels)).astype(np.float32)
     curves = {}
-    for offset in (0, 10_000):
+    for offset, forms in ((10_000, {"state in float32,\nkeys + 10000": float32_state}),
+                          (0, {"state in float32": float32_state}),
+                          (10_000, {"chunked, keys + 10000": wkv4.chunked, "recurrent, keys + 10000": wkv4.recurrent})):
         keys = (k + offset).astype(np.float32)
         exact = wkv4.recurrent(*(x.astype(np.float64) for x in (w, u, keys, v)))[0]
-        forms = {"float32 state": float32_state, "chunked": wkv4.chunked, "recurrent": wkv4.recurrent}
         for name, form in forms.items():
             error = np.abs(form(w, u, keys, v)[0] - exact).max(axis=1) / np.abs(v).max()
-            curves[f"{name}, keys + {offset:,}"] = lengths, np.maximum.accumulate(error)[lengths - 1]
-    curves["bound for chunked"] = lengths, np.full(len(lengths), (10 * 32 + 8) * 2.0**-24)
-    return plots_lessons.lines(curves, "tokens read", "largest error / max |v|",
-                               "What stays within a chunk does not add up", logx=True, logy=True).figure
+            curves[name] = np.maximum.accumulate(error)[lengths - 1]
+    return plots_lessons.error_growth(lengths, curves, bound=(2 * 5 * 32 + 8) * 2.0**-24).figure
 
 
 def float32_state(w, u, k, v):

@@ -110,6 +110,25 @@ def drift(errors, leaning, walk, title="Rounding that always leans one way is a 
 
 
 @_styled
+def error_growth(lengths, curves, bound, title="What stays within a chunk does not add up"):
+    """Errors over the length of the text, each curve named at its end: dict of name -> (T,). Returns Axes.
+
+    bound: one number, drawn dashed.
+    """
+    ax = _figure(figsize=(8, 4.2)).add_subplot()
+    for (name, errors), colour in zip(curves.items(), (ORANGE, ORANGE, BLUE, "#009e73"), strict=True):
+        ax.plot(lengths, errors, color=colour)
+        ax.text(lengths[-1] * 1.12, errors[-1], name, color=colour, va="center", fontsize=9)
+    ax.axhline(bound, color=GREY, linestyle="--", linewidth=1)
+    ax.text(lengths[0], bound * 1.25, "bound for chunked", color=GREY, va="bottom", fontsize=9)
+    ax.set(xscale="log", yscale="log", xlim=(lengths[0], lengths[-1] * 12), xlabel="tokens read",
+           ylabel="largest error so far / max |v|", title=title, xticks=lengths[::2])
+    ax.set_xticklabels([str(n) for n in lengths[::2]])
+    ax.minorticks_off()
+    return ax
+
+
+@_styled
 def scan_tree(n=8):
     """The associative scan over n tokens: each round merges every position with what ends one reach earlier. Axes."""
     rounds = int(np.ceil(np.log2(n)))

@@ -152,7 +152,7 @@ class RWKV4:
         return model
 
     def initial_state(self, batch=()):
-        """The state before the first token: nothing seen. Arrays of shape (L, *batch, D or A)."""
+        """The state before the first token: nothing seen. Arrays of shape ``(L, *batch, D or A)``."""
         shift = np.zeros((self.n_layer, *batch, self.d_model), self.dtype)
         return State(shift, shift.copy(), *wkv4.initial_state((self.n_layer, *batch, self.d_att)))
 

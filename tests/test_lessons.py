@@ -24,6 +24,7 @@ def test_pictures_label_what_they_draw():
         plots_lessons.two_readings(np.tril(np.ones((4, 4))), np.ones(4), np.ones(4)),
         plots_lessons.cliff(x, {"naive": [1e-7] * 4 + [np.nan] * 4, "stable": [1e-7] * 8}, {"end": 5}).figure,
         plots_lessons.drift({(0, "float32"): x * 1e-7, (0, "float64"): x * 1e-16}, x, x).figure,
+        plots_lessons.error_growth(x, {name: x * 1e-7 for name in "abcd"}, 1e-5).figure,
         plots_lessons.scan_tree(8).figure,
         plots_lessons.against_length({"a": (x, x)}, "seconds", "a title", slopes=(2,)).figure,
         plots_lessons.fading(rng.random((2, 5, 6)), rng.random((2, 5, 6))),

@@ -38,7 +38,7 @@
   const T = 8, KEY = 3, WIDTH = 640, LEFT = 46, COLUMN = (WIDTH - LEFT - 10) / T;
   const PANEL = { keys: [34, 150], shares: [206, 300], out: [358, 480] };     // top and bottom
   const model = { w: 0.4, u: 0.5, t: 5, k: [0, 1.5, -1, 0.5, 0, 2, -0.5, 0.5], v: [1, 3, -2, 2, -1, 0.5, 2.5, -2.5] };
-  const root = document.getElementById("wkv-by-hand");
+  const root = document.getElementById("by-hand-figure");
   const drawn = {};
 
   const x = (i) => LEFT + (i + 0.5) * COLUMN;

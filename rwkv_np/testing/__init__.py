@@ -71,7 +71,7 @@ def check_wkv4_backward(kernel, dtype="float32", max_length=512, strict=False, r
     """Run the battery through the gradient of a WKV-4 kernel.
 
     `kernel`: ``kernel(w, u, k, v, dout) -> dw, du, dk, dv``, from the empty state. Errors are relative to the largest
-    |gradient| of the array; ours is `wkv4.backward` in float64. `only`: a list of (case, [w, u, k, v, dout]) in
+    ``|gradient|`` of the array; ours is `wkv4.backward` in float64. `only`: a list of (case, [w, u, k, v, dout]) in
     place of the battery. The rest: see `check_wkv4`.
     """
     tolerance = 7 * TOLERANCE[_named(dtype)]

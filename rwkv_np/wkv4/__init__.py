@@ -1,6 +1,6 @@
 """The WKV operator of RWKV-4: a weighted average of the past, with weights that fade.
 
-For each channel on its own, the output at time t is
+For each channel on its own, the output at time t is::
 
             sum_{i<t} e^{k_i - (t-1-i) w} v_i  +  e^{u + k_t} v_t
     out_t = -----------------------------------------------------        (paper, equation 16)
@@ -10,18 +10,18 @@ An average of the values seen so far: e^k says how much a token weighs, each fur
 multiplies the weight of the past by e^-w, and the current token enters with the bonus u instead.
 The *previous* token is not decayed: at i = t-1 the exponent is k_i.
 
-=========  ==========  ================================================================
-symbol     shape       meaning
-=========  ==========  ================================================================
-w          (C,)        decay rate, >= 0; a checkpoint's ``time_decay`` holds log w
-u          (C,)        bonus of the current token (log space); in the output only, never
-                       in the state
-k          (..., T, C) key: a log weight
-v          (..., T, C) value: what is averaged
-num        (..., C)    numerator of the past, divided by e^log_scale    (paper: a')
-den        (..., C)    denominator of the past, divided by e^log_scale  (paper: b')
-log_scale  (..., C)    log of the largest weight in the past            (paper: p)
-=========  ==========  ================================================================
+=========  ===========  ================================================================
+symbol     shape        meaning
+=========  ===========  ================================================================
+w          (C,)         decay rate, >= 0; a checkpoint's ``time_decay`` holds log w
+u          (C,)         bonus of the current token (log space); in the output only, never
+                        in the state
+k          (..., T, C)  key: a log weight
+v          (..., T, C)  value: what is averaged
+num        (..., C)     numerator of the past, divided by e^log_scale    (paper: a')
+den        (..., C)     denominator of the past, divided by e^log_scale  (paper: b')
+log_scale  (..., C)     log of the largest weight in the past            (paper: p)
+=========  ===========  ================================================================
 
 ``...`` is any number of batch axes, or none; T is time, C channels.
 

@@ -1,11 +1,11 @@
 """The gradient of WKV, as a plain loop backwards in time.
 
-**Forward**, with A, B the true sums before token t, E = e^{u + k_t} and Z = B + E:
+**Forward**, with A, B the true sums before token t, E = e^{u + k_t} and Z = B + E::
 
     out_t = (A + E v_t) / Z,         A' = e^-w A + e^{k_t} v_t,         B' = e^-w B + e^{k_t}.
 
 **Backward.** Let g be the gradient of out_t, and a', b' those of the sums A', B' after the token (zero
-after the last one, unless the state was used further). Differentiating the line above,
+after the last one, unless the state was used further). Differentiating the line above::
 
     gradient of the sums   a  = g / Z         + e^-w a'
                            b  = -g out_t / Z  + e^-w b'
@@ -14,11 +14,11 @@ after the last one, unless the state was used further). Differentiating the line
     of the bonus           du = g E (v_t - out_t) / Z                     (summed over t)
     of the rate            dw = -e^-w (A a' + B b')                       (summed over t)
 
-**Stable by the forward scale.** A = num e^p grows without bound, and a shrinks as fast. Store
+**Stable by the forward scale.** A = num e^p grows without bound, and a shrinks as fast. Store::
 
     alpha = a e^p,   beta = b e^p          with the scale p of the forward pass at the same time.
 
-Every factor is then one that the forward pass has, between 0 and 1: with p' the scale after the token,
+Every factor is then one that the forward pass has, between 0 and 1: with p' the scale after the token::
 
     e^p / Z         = past / z      past = e^{p - q}, now = e^{u + k - q}, z = past den + now
     E / Z           = now / z

@@ -1,4 +1,4 @@
-"""How the book is built: `make docs`. Sources are docs/ and notebooks/ of the repository, whose root is the source folder.
+"""How the book is built: `make docs`. Sources are docs/ and notebooks/; the source folder is the repository.
 
 Nothing is fetched while building or viewing: MathJax lies in _static, notebooks are shown with the outputs they have.
 """
@@ -13,6 +13,7 @@ import rwkv_np  # noqa: E402
 
 project = "rwkv_np"
 author = "the rwkv_np authors"
+copyright = "the rwkv_np authors; Apache-2.0"
 release = version = rwkv_np.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx.ext.mathjax",

@@ -36,9 +36,9 @@ def attention(model, text="the items of the sequence", layer=2):
     return plots.attention_maps(weights, [model.tokenizer.token(t) for t in tokens], names)[0].figure
 
 
-def float32(lengths=2 ** np.arange(6, 15), channels=16):
-    """Errors of float32 forms against float64 over the length of the text, and the bound that docs/float32.md derives."""
-    rng = np.random.default_rng(0)
+def float32(channels=16):
+    """Errors of float32 forms over the length of the text, and the bound that docs/float32.md derives."""
+    rng, lengths = np.random.default_rng(0), 2 ** np.arange(6, 15)
     w, u = np.full(channels, 3e-4, np.float32), np.zeros(channels, np.float32)
     k, v = rng.normal(0, 8, (lengths[-1], channels)), rng.normal(size=(lengths[-1], channels)).astype(np.float32)
     curves = {}

@@ -61,7 +61,7 @@
     const add = (name, attributes, text) => svg.appendChild(element(name, attributes, text));
     drawn.cursor = add("line", { class: "cursor", y1: PANEL.keys[0], y2: PANEL.out[1] });
     for (const [name, title] of [["keys", "keys k: drag the green dots"],
-      ["shares", ""], ["out", "output: line = weighted average, circles = recurrence, dots = values v"]]) {
+      ["shares", ""], ["out", "output: average (line), recurrence (circles), values (dots)"]]) {
       const [top, bottom] = PANEL[name];
       const heading = add("text", { x: LEFT, y: top - 14 }, title);
       if (name === "shares") drawn.title = heading;
@@ -125,7 +125,7 @@
     const share = shares(w, u, k, t), line = average(w, u, k, v), { out, states } = recurrence(w, u, k, v);
     drawn.cursor.setAttribute("x1", x(t));
     drawn.cursor.setAttribute("x2", x(t));
-    drawn.title.textContent = `share of each token in the output at t = ${t} (orange: the token itself)`;
+    drawn.title.textContent = `shares in the output at t = ${t} (orange: the token itself)`;
     const zero = keyY(0);
     for (let i = 0; i < T; i++) {
       const y = keyY(k[i]), height = (share[i] || 0) * (PANEL.shares[1] - PANEL.shares[0]);

@@ -31,6 +31,7 @@ nb_ipywidgets_js = {}
 nb_merge_streams = True
 
 suppress_warnings = ["ref.python"]       # both State of wkv4 and State of the model are called State
+highlight_language = "none"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_google_docstring = False

@@ -68,7 +68,7 @@
       add("line", { class: "axis", x1: LEFT, x2: LEFT, y1: top, y2: bottom });
       const low = name === "shares" ? bottom : (top + bottom) / 2;
       add("line", { class: "axis", x1: LEFT, x2: WIDTH - 10, y1: low, y2: low });
-      const ends = { keys: ["3", "−3"], shares: ["100%", "0"], out: ["3.2", "−3.2"] }[name];
+      const ends = { keys: ["3", "−3"], shares: ["1", "0"], out: ["3.2", "−3.2"] }[name];
       add("text", { class: "faint", x: LEFT - 6, y: top + 5, "text-anchor": "end" }, ends[0]);
       add("text", { class: "faint", x: LEFT - 6, y: bottom + 4, "text-anchor": "end" }, ends[1]);
     }

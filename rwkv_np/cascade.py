@@ -2,7 +2,7 @@
 
 Layer l at time t needs two things: what layer l-1 says at time t, and its own state after time t-1. So all
 cells (l, t) with l + t = s are independent of each other, and T tokens pass through L layers in T + L - 1 steps
-of a wavefront, instead of T L cells one after the other:
+of a wavefront, instead of T L cells one after the other::
 
     layer 2   .  .  2  3  4  5        the number in a cell is its step s = l + t
     layer 1   .  1  2  3  4           (drawn here: the cells of 4 tokens)

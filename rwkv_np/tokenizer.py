@@ -1,7 +1,7 @@
 """Text to token ids and back.
 
 A tokenizer is a list of byte strings, one for each id, and a way of cutting text into them. Going back
-is then the same for all: join the byte strings, read them as UTF-8. The kinds differ in how they cut:
+is then the same for all: join the byte strings, read them as UTF-8. The kinds differ in how they cut::
 
     Bytes        every byte is a token                       256 ids, any language, long sequences
     Characters   every character is a token                  the distinct characters of one text

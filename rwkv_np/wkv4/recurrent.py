@@ -1,7 +1,7 @@
 """WKV one token after the other: the definition, then the recurrence that needs no past but a state.
 
 From one token to the next both sums of the definition change in the same simple way: the old sum
-fades by e^-w and the token that was "now" joins it, at its plain weight e^k. So
+fades by e^-w and the token that was "now" joins it, at its plain weight e^k. So::
 
     numerator   <-  e^-w numerator   + e^k v
     denominator <-  e^-w denominator + e^k

@@ -1,6 +1,6 @@
 """What WKV has to remember of the past: three numbers per channel.
 
-The past enters the output only through two sums, so these two sums are the whole memory:
+The past enters the output only through two sums, so these two sums are the whole memory::
 
     numerator   = sum_i e^{k_i - (t-1-i) w} v_i  =  num * e^log_scale
     denominator = sum_i e^{k_i - (t-1-i) w}      =  den * e^log_scale

@@ -1,4 +1,4 @@
-"""Causal softmax attention: what RWKV's time mixing replaces, in the same style, for a fair comparison.::
+"""Causal softmax attention: what RWKV's time mixing replaces, in the same style, for a fair comparison::
 
     y_t = sum_{i <= t} e^{q_t k_i / sqrt(d)} v_i / sum_{i <= t} e^{q_t k_i / sqrt(d)}     for each head of d channels
 

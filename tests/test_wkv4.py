@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from rwkv_np import wkv4
+from rwkv_np.wkv4.plain_chunks import plain_chunks
 
 FORMS = {
     "recurrent": wkv4.recurrent, "all_pairs": wkv4.all_pairs, "scan": wkv4.scan, "chunked": wkv4.chunked,
@@ -251,3 +252,40 @@ def test_bad_input_is_refused_by_name(form, change, kind, message):
     good = {"w": np.ones(6), "u": np.ones(6), "k": np.ones((4, 6)), "v": np.ones((4, 6)), "state": None}
     with pytest.raises(kind, match=message):
         FORMS[form](**{**good, **change}) if form != "chunked" else wkv4.chunked(**{**good, **change})
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("deviation, offset", [(0.0, 0.0), (1.0, 1e4), (3.0, -1e4), (5.0, 0.0)])
+def test_chunks_without_a_running_scale_keep_the_digits(dtype, deviation, offset):
+    rng = np.random.default_rng(3)
+    w, u = (x.astype(dtype) for x in (np.r_[0.0, np.geomspace(1e-5, 1e3, 15)], rng.uniform(-20, 20, 16)))
+    k = (rng.normal(0, deviation, (2, 500, 16)) + offset).astype(dtype)
+    chunks = k[:, :480].reshape(2, 15, 32, 16)
+    empty, base = wkv4.initial_state((2, 16)), chunks.max(axis=-2)
+    assert plain_chunks(w.astype(float), u.astype(float), chunks, chunks, empty, base)      # it is what is tested
+    values = {"random": rng.normal(size=k.shape), "constant": np.ones(k.shape),
+              "ramp": np.linspace(0, 1, 500)[:, None] * np.ones(16) * np.ones(k.shape)}
+    for name, v in values.items():
+        v, dout = v.astype(dtype), rng.normal(size=k.shape).astype(dtype)
+        double = [x.astype(np.float64) for x in (w, u, k, v)]
+        (out, after), pullback = wkv4.wkv(w, u, k, v)
+        exact, exact_after = wkv4.recurrent(*double)
+        assert error(out, exact, v) < (3e-6 if dtype == np.float32 else 1e-12), name
+        np.testing.assert_allclose(after.log_scale, exact_after.log_scale, rtol=1e-6 if dtype == np.float32 else 1e-13,
+                                   atol=1e-5 if dtype == np.float32 else 1e-11)
+        dstate = wkv4.State(rng.normal(size=(2, 16)), rng.normal(size=(2, 16)), np.zeros((2, 16)))
+        grads, exact_grads = pullback(dout, dstate), wkv4.backward(*double, dout.astype(np.float64), dstate=dstate)
+        for field in ("w", "u", "k", "v"):
+            a, b = getattr(grads, field), getattr(exact_grads, field)
+            limit = 2e-5 if dtype == np.float32 else 1e-9 if offset else 1e-11
+            assert np.abs(a - b).max() <= limit * np.abs(b).max(), (name, field)
+
+
+def test_chunks_need_a_running_scale_where_a_key_is_out_of_reach():
+    k = np.zeros((1, 8, 1))
+    for low, u, scale, fit in ((-40.0, 20.0, 20.0, True), (-40.1, 0.0, 0.0, False), (0.0, -20.1, 0.0, False),
+                               (0.0, 0.0, 20.1, False), (0.0, 0.0, -1e6, True)):
+        k[0, 3, 0] = low
+        state = wkv4.State(np.ones(1), np.ones(1), np.array([scale]))
+        found = plain_chunks(np.zeros(1), np.array([u]), k, k, state, k.max(axis=-2))
+        assert (found is not None) == fit, (low, u, scale)

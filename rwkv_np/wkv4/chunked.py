@@ -19,10 +19,11 @@ import numpy as np
 
 from .gradient import Gradients, checked_gradients
 from .parallel import merge
+from .plain_chunks import plain_chunks
 from .recurrent import advance, output
 from .state import State, checked, initial_state
 
-_WIDTH = 2**14      # numbers that one step works on, chunks, sequences and channels together: they should fit the cache
+_WIDTH = 2**15      # numbers that one step works on, chunks, sequences and channels together: they should fit the cache
 
 
 def chunked(w, u, k, v, state=None, chunk=None):
@@ -60,7 +61,7 @@ def wkv(w, u, k, v, state=None, chunk=None):
     """
     w_dtype, u_dtype = np.asarray(w).dtype, np.asarray(u).dtype
     w, u, k, v, state = checked(w, u, k, v, state)
-    length = k.shape[-2]
+    shape, dtype, length = k.shape, k.dtype, k.shape[-2]
     chunk = _chunk_length(length, state.num.size, k.dtype) if chunk is None else min(chunk, max(length, 1))
     if chunk < 1:
         raise ValueError(f"chunk is {chunk} but must be at least 1")
@@ -75,15 +76,15 @@ def wkv(w, u, k, v, state=None, chunk=None):
         chunk = max(length - body, 1)
 
     def pullback(dout, dstate=None):
-        dout, alpha, beta = checked_gradients(dout, dstate, k.shape)
-        dk, dv = np.empty(k.shape, k.dtype), np.empty(v.shape, v.dtype)
+        dout, alpha, beta = checked_gradients(dout, dstate, shape)
+        dk, dv = np.empty(shape, dtype), np.empty(shape, dtype)
         dw = du = 0.0
         for part, pull in zip(reversed(parts), reversed(pullbacks), strict=True):
             dw_part, du_part, dk[..., part, :], dv[..., part, :], dstate = pull(dout[..., part, :], alpha, beta)
             dw, du, (alpha, beta, _) = dw + dw_part, du + du_part, dstate
         return Gradients(dw.astype(w_dtype), du.astype(u_dtype), dk, dv, dstate)
 
-    return (np.concatenate(outs, axis=-2), state), pullback
+    return (np.concatenate(outs, axis=-2) if body < length else outs[0], state), pullback
 
 
 def _chunk_length(length, width, dtype):
@@ -108,6 +109,16 @@ def _whole_chunks(w, u, k, v, state, chunk):
     # Inside the chunks all is in the dtype of k and v. Keys are measured from the largest one of their chunk and
     # channel, which changes nothing but keeps the digits of a small difference between large keys.
     base = k_chunks.max(axis=-2)                                    # (..., N, C)
+    plain = plain_chunks(w, u, k_chunks, v_chunks, state, base)
+    if plain is not None:                                           # no key far from the largest: half of the work
+        (out, end, pull), shape = plain, k.shape                    # k itself is not needed any more
+
+        def plain_pullback(dout, alpha_end, beta_end):
+            grads = pull(by_chunk(dout), alpha_end, beta_end)
+            return grads._replace(k=grads.k.reshape(shape), v=grads.v.reshape(shape))
+
+        return (out.reshape(shape), end), plain_pullback
+
     w_j, u_j = w.astype(dtype), u.astype(dtype)
     now = _rounded(initial_state(base.shape), base)
     for j in range(chunk):                                          # token j of every chunk

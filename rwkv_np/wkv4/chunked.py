@@ -8,7 +8,10 @@ A recurrence over T tokens is T dependent steps. Cut time into N chunks of S tok
 
 N + 2 S Python steps instead of T, on arrays N times as large, and the same work per token: linear in T.
 The pullback does the same in reverse: the adjoint of the state is a linear recurrence too, backwards in
-time. Only k, v and the N chunk-start states are kept for it; the rest is computed again.
+time. Only k (or its exponential), v and the N chunk-start states are kept for it; the rest is computed again.
+
+Where no key of a chunk is far from its largest, which is the rule, the sums need no running scale
+(`plain_chunks.py`); `_scaled_chunks` here does without that condition.
 
 Inside the chunks all is in the dtype of k and v, and so in float32 twice as fast; what crosses a chunk is
 float64. Rounding then leans for 32 tokens at most, and is measured from numbers of the chunk itself.
@@ -17,8 +20,8 @@ docs/chunking.md derives all of it.
 
 import numpy as np
 
+from .between_chunks import adjoints_between, states_between
 from .gradient import Gradients, checked_gradients
-from .parallel import merge
 from .plain_chunks import plain_chunks
 from .recurrent import advance, output
 from .state import State, checked, initial_state
@@ -97,45 +100,47 @@ def _chunk_length(length, width, dtype):
 def _whole_chunks(w, u, k, v, state, chunk):
     """(out, state), pullback of a sequence of N * `chunk` tokens; w, u in float64, no checks."""
     *batch, length, channels = k.shape
-    chunks, dtype = length // chunk, k.dtype
-    if chunks == 0:
+    if length == 0:
         return (k.copy(), state), lambda dout, alpha, beta: Gradients(
-            np.zeros(channels), np.zeros(channels), dout, dout, _state_gradient(state, alpha, beta))
+            np.zeros(channels), np.zeros(channels), dout, dout, State(
+                alpha, beta, state.num * alpha + state.den * beta))
 
-    def by_chunk(x):                                                # (..., T, C) -> (..., N, S, C)
-        return x.reshape(*batch, chunks, chunk, channels)
+    def by_token(x):            # (..., T, C) -> (S, N, ..., C): token j of chunk n at [j, n], x[j] in one piece
+        x = x.reshape(*batch, length // chunk, chunk, channels)
+        return np.ascontiguousarray(np.moveaxis(x, (-2, -3), (0, 1)))
 
-    k_chunks, v_chunks = by_chunk(k), by_chunk(v)
+    def in_order(x):            # and back
+        return np.moveaxis(x, (0, 1), (-2, -3)).reshape(*batch, length, channels)
+
+    k, v = by_token(k), by_token(v)
     # Inside the chunks all is in the dtype of k and v. Keys are measured from the largest one of their chunk and
     # channel, which changes nothing but keeps the digits of a small difference between large keys.
-    base = k_chunks.max(axis=-2)                                    # (..., N, C)
-    plain = plain_chunks(w, u, k_chunks, v_chunks, state, base)
-    if plain is not None:                                           # no key far from the largest: half of the work
-        (out, end, pull), shape = plain, k.shape                    # k itself is not needed any more
+    base = k.max(axis=0)                                            # (N, ..., C)
+    result = plain_chunks(w, u, k, v, state, base)                  # no key far from the largest: half of the work
+    (out, state), pull = result or _scaled_chunks(w, u, k, v, state, base)
 
-        def plain_pullback(dout, alpha_end, beta_end):
-            grads = pull(by_chunk(dout), alpha_end, beta_end)
-            return grads._replace(k=grads.k.reshape(shape), v=grads.v.reshape(shape))
+    def pullback(dout, alpha_end, beta_end):
+        grads = pull(by_token(dout), alpha_end, beta_end)
+        return grads._replace(k=in_order(grads.k), v=in_order(grads.v))
 
-        return (out.reshape(shape), end), plain_pullback
+    return (in_order(out), state), pullback
 
+
+def _scaled_chunks(w, u, k, v, state, base):
+    """What `plain_chunks` computes, for any keys: with the running scale of the recurrence."""
+    chunk, dtype = len(k), k.dtype
     w_j, u_j = w.astype(dtype), u.astype(dtype)
     now = _rounded(initial_state(base.shape), base)
     for j in range(chunk):                                          # token j of every chunk
-        now = advance(w_j, k_chunks[..., j, :] - base, v_chunks[..., j, :], now)
-    left_behind = now.num.astype(float), now.den.astype(float), now.log_scale.astype(float) + base
-    states = [state]
-    for n in range(chunks):
-        states.append(merge(states[-1], State(*(x[..., n, :] for x in left_behind)), chunk * w))
-    start, end = (State(*(np.stack(x, axis=-2) for x in zip(*part, strict=True)))    # of every chunk, (..., N, C)
-                  for part in (states[:-1], states[1:]))
+        now = advance(w_j, k[j] - base, v[j], now)
+    left_behind = State(now.num.astype(float), now.den.astype(float), now.log_scale.astype(float) + base)
+    start, end, fade_chunk = states_between(state, left_behind, chunk * w)
 
-    out = np.empty(k_chunks.shape, dtype)
+    out = np.empty_like(k)
     start_j = now = _rounded(start, base)
     for j in range(chunk):
-        k_j, v_j = k_chunks[..., j, :] - base, v_chunks[..., j, :]  # (..., N, C)
-        out[..., j, :] = output(u_j, k_j, v_j, now)
-        now = advance(w_j, k_j, v_j, now)
+        out[j] = output(u_j, k[j] - base, v[j], now)
+        now = advance(w_j, k[j] - base, v[j], now)
 
     def pullback(dout, alpha_end, beta_end):
         """The loop of `gradient.backward`, on all chunks side by side; its symbols.
@@ -143,11 +148,10 @@ def _whole_chunks(w, u, k, v, state, chunk):
         Values are measured from the average v0 at the start of their chunk, v = v' + v0, for the sake of the digits
         of v - out. The sums move along, num' = num - v0 den, and so does the adjoint of den: beta' = beta + v0 alpha.
         """
-        dout = by_chunk(dout)
-        v0 = np.divide(start_j.num, start_j.den, out=v_chunks[..., 0, :].copy(), where=start_j.den > 0)
+        v0 = np.divide(start_j.num, start_j.den, out=v[0].copy(), where=start_j.den > 0)
         kept, now = [], start_j._replace(num=start_j.num - v0 * start_j.den)
         for j in range(chunk):                                      # forward again, keeping what the way back needs
-            k_j, v_j = k_chunks[..., j, :] - base, v_chunks[..., j, :] - v0
+            k_j, v_j = k[j] - base, v[j] - v0
             num, den, p = now
             with_bonus = u_j + k_j
             q = np.maximum(p, with_bonus)
@@ -156,7 +160,7 @@ def _whole_chunks(w, u, k, v, state, chunk):
             ahead = past * (v_j * den - num) / z                    # v - out, without the cancellation
             p_new = np.maximum(p - w_j, k_j)
             fade, join = np.exp((p - p_new) - w_j), np.exp(k_j - p_new)
-            g = dout[..., j, :] / z
+            g = dout[j] / z
             kept.append((num, den, v_j - ahead, ahead, g * past, g * bonus, fade, join))
             now = State(fade * num + join * v_j, fade * den + join, p_new)
 
@@ -165,37 +169,30 @@ def _whole_chunks(w, u, k, v, state, chunk):
             return alpha * factor, (beta - v0 * alpha.astype(np.float64)) * factor
 
         # Each chunk as if nothing came after it, then the short recurrence over chunks, last to first.
-        alpha, beta = np.zeros(now.num.shape, dtype), np.zeros(now.num.shape, dtype)
+        alpha, beta = np.zeros(base.shape, dtype), np.zeros(base.shape, dtype)
         for _, _, out, _, g_past, _, fade, _ in reversed(kept):
             alpha, beta = g_past + fade * alpha, fade * beta - g_past * out
-        fades = np.exp((start.log_scale - end.log_scale) - chunk * w)
-        alpha, beta = to_state(alpha, beta)
-        alphas, betas = [alpha_end], [beta_end]
-        for n in range(chunks - 1, 0, -1):
-            alphas.append(alpha[..., n, :] + fades[..., n, :] * alphas[-1])
-            betas.append(beta[..., n, :] + fades[..., n, :] * betas[-1])
-        alpha, beta = (np.stack(x[::-1], axis=-2) * _factor(now.log_scale, end.log_scale - base)
-                       for x in (alphas, betas))                    # at each chunk's end
+        at_end = adjoints_between(*to_state(alpha, beta), fade_chunk, alpha_end, beta_end)
+        alpha, beta = (x * _factor(now.log_scale, end.log_scale - base) for x in at_end)
         alpha, beta = alpha.astype(dtype), (beta + v0 * alpha).astype(dtype)
 
-        dk, dv = np.empty(k_chunks.shape, dtype), np.empty(k_chunks.shape, dtype)
-        dw, du = np.zeros(now.num.shape, dtype), np.zeros(now.num.shape, dtype)
+        dk, dv = np.empty_like(k), np.empty_like(k)
+        dw, du = np.zeros(base.shape, dtype), np.zeros(base.shape, dtype)
         for j in reversed(range(chunk)):
             num, den, out, ahead, g_past, g_bonus, fade, join = kept[j]
-            v_j = v_chunks[..., j, :] - v0
             through_bonus = g_bonus * ahead
             du += through_bonus
-            dk[..., j, :] = through_bonus + join * (v_j * alpha + beta)
-            dv[..., j, :] = g_bonus + join * alpha
+            dk[j] = through_bonus + join * ((v[j] - v0) * alpha + beta)
+            dv[j] = g_bonus + join * alpha
             dw -= fade * (num * alpha + den * beta)
             alpha, beta = g_past + fade * alpha, fade * beta - g_past * out
 
         axes = tuple(range(dw.ndim - 1))
-        first = (x[..., 0, :] for x in to_state(alpha, beta))
-        return Gradients(dw.sum(axes, dtype=np.float64), du.sum(axes, dtype=np.float64), dk.reshape(k.shape),
-                         dv.reshape(k.shape), _state_gradient(state, *first))
+        alpha, beta = (x[0] for x in to_state(alpha, beta))
+        return Gradients(dw.sum(axes, dtype=np.float64), du.sum(axes, dtype=np.float64), dk, dv,
+                         State(alpha, beta, state.num * alpha + state.den * beta))
 
-    return (out.reshape(k.shape), states[-1]), pullback
+    return (out, State(*(x[-1].copy() for x in end))), pullback
 
 
 def _rounded(state, base):
@@ -208,7 +205,3 @@ def _rounded(state, base):
 def _factor(scale, other):
     """e^(scale - other), of two scales that differ by rounding alone; 1 where both are -inf."""
     return np.exp(np.subtract(scale, other, out=np.zeros(scale.shape), where=np.isfinite(other)))
-
-
-def _state_gradient(state, alpha, beta):
-    return State(alpha, beta, state.num * alpha + state.den * beta)

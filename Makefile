@@ -15,7 +15,7 @@ help:
 	@echo 'make figures    draw the pictures of README and docs anew'
 	@echo 'make reliability  break files and runs ten thousand times and write docs/reliability.md'
 	@echo 'make notebooks  open the tutorial in Jupyter'
-	@echo 'make docs       make the book, build/book/docs/index.html'
+	@echo 'make docs       make the book, build/book/index.html'
 	@echo 'make test-docs  make it, and try its links, formulas and figures in a browser'
 	@echo 'make clean      remove $(VENV) and what the tools left; out/, with your models, stays'
 	@echo
@@ -48,7 +48,7 @@ notebooks: $(VENV)/development
 
 docs: $(VENV)/development
 	@$(python) -m sphinx --fail-on-warning --keep-going --quiet -c docs -d build/doctrees . build/book
-	@echo 'Open build/book/docs/index.html'
+	@echo 'Open build/book/index.html'
 
 test-docs: $(VENV)/development
 	@$(python) -m pytest tests/book docs/reference.md $(ARGS)

@@ -21,10 +21,9 @@ import math
 
 import numpy as np
 
-from . import ops, wkv4
+from . import ops
 from .params import LAYER
-from .rwkv4 import State
-from .wkv4.recurrent import advance, output
+from .rwkv4 import State, cell
 
 
 def schedule(n_tokens, n_layer):
@@ -90,30 +89,3 @@ def forward(model, tokens, state=None, steps=None):
 
     logits, _ = model._logits(top.reshape(*batch, length, d_model))
     return logits, State(*(s.reshape(n_layer, *batch, s.shape[-1]) for s in now))
-
-
-def cell(x, p, state):
-    """One token each through n layers at once: the equations of `rwkv4.block`, with a leading axis of layers.
-
-    x: (n, B, D); matrices in p: (n, out, in); vectors: (n, 1, D); state: (n, B, D). Returns what the layers say,
-    and their states.
-    """
-    def linear(x, weight):
-        return x @ weight.transpose(0, 2, 1)                                # (n, B, in) -> (n, B, out)
-
-    def mixed(x, last, part):
-        return x * p[part] + last * (1 - p[part])
-
-    x1, _ = ops.layer_norm(x, p["ln1.weight"], p["ln1.bias"])
-    r = linear(mixed(x1, state.att_shift, "att.time_mix_r"), p["att.receptance.weight"])
-    k = linear(mixed(x1, state.att_shift, "att.time_mix_k"), p["att.key.weight"])
-    v = linear(mixed(x1, state.att_shift, "att.time_mix_v"), p["att.value.weight"])
-    w, u, past = np.exp(p["att.time_decay"]), p["att.time_first"].astype(np.float64), wkv4.State(*state[2:])
-    average, wkv_state = output(u, k, v, past).astype(x.dtype), advance(w, k, v, past)
-    x = x + linear(ops.sigmoid(r)[0] * average, p["att.output.weight"])
-
-    x2, _ = ops.layer_norm(x, p["ln2.weight"], p["ln2.bias"])
-    r = linear(mixed(x2, state.ffn_shift, "ffn.time_mix_r"), p["ffn.receptance.weight"])
-    k = linear(mixed(x2, state.ffn_shift, "ffn.time_mix_k"), p["ffn.key.weight"])
-    x = x + ops.sigmoid(r)[0] * linear(ops.squared_relu(k)[0], p["ffn.value.weight"])
-    return x, State(x1, x2, *wkv_state)

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import cascade, softmax_attention, wkv4
 from .params import shapes
-from .rwkv4 import RWKV4, _one_step, time_mixing
+from .rwkv4 import RWKV4, time_mixing, time_mixing_step
 
 # The models trained on the Pile (paper, table 2; vocabulary 50277): layers, channels.
 PILE = {"169M": (12, 768), "430M": (24, 1024), "1.5B": (24, 2048),
@@ -76,14 +76,15 @@ class Mixer:
                 p[name] = rng.normal(0, d_model**-0.5, p[name].shape).astype(np.float32)
             last = np.zeros(d_model, np.float32)
 
-            def parallel(x, memory=None, wkv=wkv4.wkv):
+            def parallel(x, memory=None):
                 before, state = memory or (last, wkv4.initial_state(d_model))
-                (y, state), _ = time_mixing(x, p, before, state, wkv)
+                (y, state), _ = time_mixing(x, p, before, state, wkv4.wkv)
                 return y, (x[-1].copy(), state)
 
             def step(x, memory=None):
-                y, memory = parallel(x[None], memory, _one_step)
-                return y[0], memory
+                before, state = memory or (last, wkv4.initial_state(d_model))
+                y, state = time_mixing_step(x, p, before, state)
+                return y, (x, state)
         else:
             p = softmax_attention.initial_params(d_model, seed)
 

@@ -17,8 +17,10 @@ def embedding(weight, tokens):
     """Row `tokens` of weight (V, D): (...) -> (..., D). Gradient: of weight alone."""
 
     def pullback(dy):
+        order = np.argsort(tokens, axis=None, kind="stable")    # a token may stand in several places: side by side
+        ids, first = np.unique(tokens.reshape(-1)[order], return_index=True)
         dweight = np.zeros_like(weight)
-        np.add.at(dweight, tokens.reshape(-1), _rows(dy))       # a token may stand in several places
+        dweight[ids] = np.add.reduceat(_rows(dy)[order], first, axis=0)
         return (dweight,)
 
     return weight[tokens], pullback
@@ -31,14 +33,18 @@ def layer_norm(x, weight, bias, epsilon=1e-5):
     can reach the output.
     """
     size = x.shape[-1]
+
+    def mean(a, b):                                                             # of a b: (..., D) -> (..., 1)
+        return np.vecdot(a, b)[..., None] / size
+
     centred = x - x.sum(-1, keepdims=True) / size                               # (..., D)
-    inverse_std = 1 / np.sqrt((centred * centred).sum(-1, keepdims=True) / size + epsilon)
-    xhat = centred * inverse_std                                                # (..., D)
+    std = np.sqrt(mean(centred, centred) + epsilon)                             # (..., 1)
+    xhat = centred / std                                                        # (..., D)
 
     def pullback(dy):
         dxhat = dy * weight
-        dx = dxhat - dxhat.mean(-1, keepdims=True) - xhat * (dxhat * xhat).mean(-1, keepdims=True)
-        return dx * inverse_std, _rows(dy * xhat).sum(0), _rows(dy).sum(0)
+        dx = (dxhat - mean(dy, weight) - xhat * mean(dxhat, xhat)) / std
+        return dx, _rows(dy * xhat).sum(0), _rows(dy).sum(0)
 
     return xhat * weight + bias, pullback
 
@@ -60,11 +66,8 @@ def mixed_linear(x, last, ratio, weight):
     x: (..., T, D); last: (..., D), the input before x; weight: (out, D) -> (..., T, out). The mix is cheap to
     make again, so the pullback does, instead of keeping it.
     """
-
     def mix():
-        previous = last[..., None, :]
-        if x.shape[-2] > 1:
-            previous = np.concatenate([previous, x[..., :-1, :]], axis=-2)
+        previous = np.concatenate([last[..., None, :], x[..., :-1, :]], axis=-2)
         difference = x - previous
         return x - (1 - ratio) * difference, difference
 

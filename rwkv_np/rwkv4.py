@@ -2,7 +2,8 @@
 
 `time_mixing` and `channel_mixing` are the paper's equations, one a line. A model reads its tokens all at
 once (`forward`, *parallel*; the community says GPT mode) or one at a time (`step`, *recurrent*; RNN mode).
-Both run the same blocks; what differs is the one line that computes WKV.
+The same equations stand here in both forms: with a time axis and their gradient (`block`), and as the cell of an
+RNN (`cell`).
 
 `params` is a flat dict under the names of the official checkpoints, weights in their orientation
 (out, in). L layers, D channels, A attention width (= D in every official model), F = d_ffn, V vocabulary.
@@ -105,11 +106,38 @@ def block(x, p, state, wkv, drop):
     return (x, State(x1[..., -1, :].copy(), x2[..., -1, :].copy(), *wkv_state)), pullback
 
 
-def _one_step(w, u, k, v, state):
-    """`wkv4.step` in the place of `wkv4.wkv`, for a time axis of length one and no gradient; nothing left to check."""
-    k, v, u = k[..., 0, :], v[..., 0, :], u.astype(np.float64)
-    out = output(u, k, v, state).astype(k.dtype)
-    return (out[..., None, :], advance(w, k, v, state)), None
+# The same for one token, as an RNN is written: vectors, no gradient. With a leading axis of layers on everything these
+# compute several layers at once (`cascade`).
+
+
+def time_mixing_step(x, p, last, wkv_state):
+    """`time_mixing` of one token: x, last (..., D) -> y, wkv_state."""
+    r, k, v = _mixes(x, last, p["att.time_mix_r"], p["att.time_mix_k"], p["att.time_mix_v"])
+    r, k, v = r @ p["att.receptance.weight"].mT, k @ p["att.key.weight"].mT, v @ p["att.value.weight"].mT
+    w, u, k, v = (a.astype(np.float64) for a in (np.exp(p["att.time_decay"]), p["att.time_first"], k, v))
+    average = output(u, k, v, wkv_state).astype(x.dtype)
+    return (ops.sigmoid(r)[0] * average) @ p["att.output.weight"].mT, advance(w, k, v, wkv_state)
+
+
+def channel_mixing_step(x, p, last):
+    """`channel_mixing` of one token: x, last (..., D) -> y."""
+    r, k = _mixes(x, last, p["ffn.time_mix_r"], p["ffn.time_mix_k"])
+    h, _ = ops.squared_relu(k @ p["ffn.key.weight"].mT)
+    return ops.sigmoid(r @ p["ffn.receptance.weight"].mT)[0] * (h @ p["ffn.value.weight"].mT)
+
+
+def cell(x, p, state):
+    """`block` for one token: x (..., D), one layer's state -> x, state."""
+    x1, _ = ops.layer_norm(x, p["ln1.weight"], p["ln1.bias"])
+    y, wkv_state = time_mixing_step(x1, p, state.att_shift, wkv4.State(*state[2:]))
+    x = x + y
+    x2, _ = ops.layer_norm(x, p["ln2.weight"], p["ln2.bias"])
+    return x + channel_mixing_step(x2, p, state.ffn_shift), State(x1, x2, *wkv_state)
+
+
+def _mixes(x, last, *ratios):
+    difference = x - last
+    return (last + ratio * difference for ratio in ratios)              # = ratio x + (1 - ratio) last
 
 
 class RWKV4:
@@ -185,8 +213,11 @@ class RWKV4:
         token: int or (B,) -> logits (V,) or (B, V), and the state after it.
         """
         token, state = self._checked(token, state, axes=("an int", "(B,)"))
-        x, state = self._hidden(token[..., None], state, _one_step)
-        return self._logits(x[..., 0, :])[0], state
+        (x, _), states = self._embedded(token), []
+        for layer in range(self.n_layer):
+            x, layer_state = cell(x, self._layer(layer), State(*(s[layer] for s in state)))
+            states.append(layer_state)
+        return self._logits(x)[0], _stacked(states)
 
     def loss_and_grads(self, inputs, targets, state=None, weights=None, *, dropout=0.0, rng=None):
         """Mean cross-entropy of predicting `targets` from `inputs`, and its gradient.
@@ -236,25 +267,34 @@ class RWKV4:
 
     def _hidden(self, tokens, state, wkv, tape=None, drop=lambda y: (y, lambda dy: (dy,))):
         """tokens (..., T) -> x (..., T, D) before `ln_out`, and the new state. Pullbacks go onto `tape`."""
-        p = self.params
-        x, pull_emb = ops.embedding(p["emb.weight"], tokens)                    # (..., T, D)
-        x, pull_ln0 = ops.layer_norm(x, p["blocks.0.ln0.weight"], p["blocks.0.ln0.bias"])
+        x, pull = self._embedded(tokens)                                        # (..., T, D)
         if tape is not None:
-            def pull_embedding(dx):
-                dx, dweight, dbias = pull_ln0(dx)
-                return None, {"emb.weight": pull_emb(dx)[0], "blocks.0.ln0.weight": dweight, "blocks.0.ln0.bias": dbias}
-            tape.append(pull_embedding)
+            tape.append(pull)
         if tokens.shape[-1] == 0:
             return x, state
         states = []
         for layer in range(self.n_layer):
-            prefix = f"blocks.{layer}."
-            layer_params = {name: p[prefix + name] for name in LAYER}
-            (x, layer_state), pull = block(x, layer_params, State(*(s[layer] for s in state)), wkv, drop)
+            (x, layer_state), pull = block(x, self._layer(layer), State(*(s[layer] for s in state)), wkv, drop)
             states.append(layer_state)
             if tape is not None:
-                tape.append(lambda dx, pull=pull, prefix=prefix: _named(prefix, *pull(dx)))
-        return x, State(*(np.stack(s) for s in zip(*states, strict=True)))
+                tape.append(lambda dx, pull=pull, prefix=f"blocks.{layer}.": _named(prefix, *pull(dx)))
+        return x, _stacked(states)
+
+    def _embedded(self, tokens):
+        """tokens (...) -> (..., D): a row each, and a layer norm that brings it to scale."""
+        x, pull_emb = ops.embedding(self.params["emb.weight"], tokens)
+        x, pull_ln = ops.layer_norm(x, self.params["blocks.0.ln0.weight"], self.params["blocks.0.ln0.bias"])
+
+        def pullback(dx):
+            dx, dweight, dbias = pull_ln(dx)
+            return None, {"emb.weight": pull_emb(dx)[0], "blocks.0.ln0.weight": dweight, "blocks.0.ln0.bias": dbias}
+
+        return x, pullback
+
+    def _layer(self, layer):
+        """The arrays of one layer, under their names without `blocks.N.`."""
+        prefix = f"blocks.{layer}."
+        return {name: self.params[prefix + name] for name in LAYER}
 
     def _logits(self, x):
         """(..., D) -> (..., V): layer norm and head."""
@@ -293,6 +333,10 @@ class RWKV4:
         if outside.any():
             raise ValueError(f"token id {tokens[outside].flat[0]} is outside the vocabulary of {self.vocab_size}")
         return tokens
+
+
+def _stacked(states):
+    return State(*(np.stack(s) for s in zip(*states, strict=True)))
 
 
 def _named(prefix, dx, grads):

@@ -76,15 +76,18 @@ class Adam:
         norm = math.sqrt(sum(float(np.vdot(g, g)) for g in grads.values()))
         shrink = min(1.0, recipe.clip / (norm + 1e-12)) if recipe.clip else 1.0
         rate, b1, b2 = learning_rate(step, recipe), recipe.beta1, recipe.beta2
-        unbias1, unbias2 = 1 - b1 ** (step + 1), 1 - b2 ** (step + 1)        # m and v start at zero: undo the pull
+        unbias1 = 1 - b1 ** (step + 1)                      # m and v start at zero: undo the pull
+        unbias2 = math.sqrt(1 - b2 ** (step + 1))           # that of sqrt(v)
         for name, p in params.items():
-            g, m, v = grads[name] * shrink, self.m[name], self.v[name]
-            m += (1 - b1) * (g - m)
-            v += (1 - b2) * (g * g - v)
+            g, m, v = grads[name], self.m[name], self.v[name]
+            m *= b1
+            m += ((1 - b1) * shrink) * g
+            v *= b2
+            v += ((1 - b2) * shrink**2) * (g * g)
             if recipe.weight_decay and p.ndim == 2:
-                p -= rate * recipe.weight_decay * p
+                p *= 1 - rate * recipe.weight_decay
             own_rate = rate * recipe.vector_rate if p.ndim == 1 else rate
-            p -= (own_rate / unbias1) * m / (np.sqrt(v / unbias2) + 1e-8)
+            p -= (own_rate * unbias2 / unbias1) * (m / (np.sqrt(v) + 1e-8 * unbias2))
         return norm
 
 

@@ -107,7 +107,7 @@ def _whole_chunks(w, u, k, v, state, chunk):
 
     def by_token(x):            # (..., T, C) -> (S, N, ..., C): token j of chunk n at [j, n], x[j] in one piece
         x = x.reshape(*batch, length // chunk, chunk, channels)
-        return np.ascontiguousarray(np.moveaxis(x, (-2, -3), (0, 1)))
+        return np.array(np.moveaxis(x, (-2, -3), (0, 1)), order="C")         # a copy, always
 
     def in_order(x):            # and back
         return np.moveaxis(x, (0, 1), (-2, -3)).reshape(*batch, length, channels)

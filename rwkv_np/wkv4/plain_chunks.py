@@ -29,6 +29,7 @@ def plain_chunks(w, u, k, v, state, base):
     base : (N, ..., C), the largest key of each chunk
 
     Returns (out, final state), pullback(dout, alpha, beta) -> Gradients; out, dout, dk, dv in the shape of k.
+    The pullback writes over dout.
     """
     if np.abs(u).max(initial=0) > BONUS or (base - k.min(axis=0)).max(initial=0) > REACH:
         return None
@@ -68,8 +69,8 @@ def plain_chunks(w, u, k, v, state, base):
     def pullback(dout, alpha_end, beta_end):
         """The loop of `gradient.backward`; as in `chunked`, values are measured from the average v0 at the start."""
         v0 = np.divide(start.num, start.den, out=v[0].astype(float), where=start.den > 0).astype(dtype)
-        nums, dens, aheads, gs, g_outs = (np.empty_like(weight) for _ in range(5))
-        values = v - v0
+        gs, values = dout, v - v0                                           # each g in the place of its dout
+        nums, dens, aheads, g_outs = (np.empty_like(weight) for _ in range(4))
         nums[0], dens[0] = (start.num - v0 * start.den) * to_base, start.den * to_base
         z, scratch = np.empty_like(v0), np.empty_like(v0)
         for j in range(chunk):                                              # forward again, keeping what is needed
@@ -79,7 +80,7 @@ def plain_chunks(w, u, k, v, state, base):
             np.multiply(values[j], den, out=ahead)                          # v - out = (v den - num) / z
             ahead -= num
             ahead /= z
-            np.divide(dout[j], z, out=g)
+            g /= z
             np.subtract(values[j], ahead, out=g_out)                        # g out
             g_out *= g
             if j + 1 < chunk:

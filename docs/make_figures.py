@@ -1,8 +1,10 @@
 """Draw the pictures of README and docs from the model that comes along: python docs/make_figures.py
 
 Those with measured times are drawn by the commands that measure: `python -m rwkv_np cost`, `python -m benchmarks`.
+`python docs/make_figures.py out/model` draws the loss of that training run as shakespeare.png, and nothing else.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from matplotlib.figure import Figure
 
 import rwkv_np
 from rwkv_np import plots, plots_lessons, trace, wkv4
+from rwkv_np.train import Run
 
 DOCS = Path(__file__).parent
 SENTENCE = "Return a new list from the items of the sequence."
@@ -67,7 +70,19 @@ def float32_state(w, u, k, v):
     return out, (num, den, p)
 
 
+def loss(folder):
+    """Loss over the steps of a run of the Shakespeare recipe."""
+    run = Run.load(Path(folder) / "training.safetensors")
+    ax = plots.loss_curve(np.arange(1, len(run.losses) + 1), run.losses, *zip(*run.validations, strict=True),
+                          unit="nats per character")
+    ax.set_ylim(1.0, 2.2)
+    return ax.figure
+
+
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        loss(sys.argv[1]).savefig(DOCS / "shakespeare.png")
+        sys.exit()
     model = rwkv_np.load()
     with plots.style():
         figures = {"state": state(model), "attention": attention(model), "cascade": plots.cascade(4, 6),

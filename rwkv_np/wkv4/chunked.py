@@ -6,9 +6,11 @@ A recurrence over T tokens is T dependent steps. Cut time into N chunks of S tok
 2. what they leave behind gives the state at the start of each chunk, by N merges;
 3. from there all chunks run side by side once more, now with their outputs.
 
-N + 2 S Python steps instead of T, on arrays N times as large, and the same work per token: linear in T.
-The pullback does the same in reverse: the adjoint of the state is a linear recurrence too, backwards in
-time. Only k (or its exponential), v and the N chunk-start states are kept for it; the rest is computed again.
+N + 2 S Python steps instead of T, on arrays N times as large, and the same work per token: linear in T. Where the
+cache does not hold a token of every chunk, a long text goes by pieces of as many chunks as it holds.
+
+The pullback does the same in reverse: the adjoint of the state is a linear recurrence too, backwards in time. Only k
+(or its exponential), v and the N chunk-start states are kept for it; the rest is computed again.
 
 Where no key of a chunk is far from its largest, which is the rule, the sums need no running scale
 (`plain_chunks.py`); `_scaled_chunks` here does without that condition.
@@ -26,7 +28,7 @@ from .plain_chunks import plain_chunks
 from .recurrent import advance, output
 from .state import State, checked, initial_state
 
-_WIDTH = 2**15      # numbers that one step works on, chunks, sequences and channels together: they should fit the cache
+_WIDTH = 2**14      # numbers that one step works on, chunks, sequences and channels together: they should fit the cache
 
 
 def chunked(w, u, k, v, state=None, chunk=None):
@@ -40,7 +42,8 @@ def chunked(w, u, k, v, state=None, chunk=None):
         Arrays of shape (..., C).
     chunk : int, optional
         Tokens per chunk; any choice gives the same result, a long one in float32 with fewer digits. By default
-        about sqrt(T), longer where batch and channels fill the cache by themselves, in float32 32 at most.
+        about sqrt(T), longer where batch and channels fill the cache by themselves, a power of two, in float32 32
+        at most.
 
     Returns
     -------
@@ -69,61 +72,56 @@ def wkv(w, u, k, v, state=None, chunk=None):
     if chunk < 1:
         raise ValueError(f"chunk is {chunk} but must be at least 1")
 
-    # Whole chunks side by side; what remains is a shorter chunk of its own after them.
-    body = length - length % chunk
-    parts, outs, pullbacks = [slice(0, body), slice(body, length)], [], []
+    # Whole chunks side by side, as many as the cache holds; what remains is a shorter chunk of its own after them.
+    body, together = length - length % chunk, chunk * max(1, _WIDTH // max(state.num.size, 1))
+    parts = [(slice(t, min(t + together, body)), chunk) for t in range(0, body, together)]
+    if body < length:
+        parts.append((slice(body, length), length - body))
+
+    before, out, pullbacks = state, np.empty(shape, dtype), []
     for part in parts:
-        (out, state), pullback = _whole_chunks(w, u, k[..., part, :], v[..., part, :], state, chunk)
-        outs.append(out)
+        k_part, v_part, out_part = (_by_token(x, *part) for x in (k, v, out))
+        (out_part[:], state), pullback = _whole_chunks(w, u, k_part, v_part, state)
         pullbacks.append(pullback)
-        chunk = max(length - body, 1)
 
     def pullback(dout, dstate=None):
         dout, alpha, beta = checked_gradients(dout, dstate, shape)
-        dk, dv = np.empty(shape, dtype), np.empty(shape, dtype)
-        dw = du = 0.0
+        dk, dv, dw, du = np.empty(shape, dtype), np.empty(shape, dtype), np.zeros(w.shape), np.zeros(w.shape)
         for part, pull in zip(reversed(parts), reversed(pullbacks), strict=True):
-            dw_part, du_part, dk[..., part, :], dv[..., part, :], dstate = pull(dout[..., part, :], alpha, beta)
-            dw, du, (alpha, beta, _) = dw + dw_part, du + du_part, dstate
-        return Gradients(dw.astype(w_dtype), du.astype(u_dtype), dk, dv, dstate)
+            grads = pull(_by_token(dout, *part), alpha, beta)
+            _by_token(dk, *part)[:], _by_token(dv, *part)[:] = grads.k, grads.v
+            dw, du, (alpha, beta, _) = dw + grads.w, du + grads.u, grads.state
+        return Gradients(dw.astype(w_dtype), du.astype(u_dtype), dk, dv,
+                         State(alpha, beta, before.num * alpha + before.den * beta))
 
-    return (np.concatenate(outs, axis=-2) if body < length else outs[0], state), pullback
+    return (out, state), pullback
+
+
+def _by_token(x, part, chunk):
+    """A view of x[..., part, :], (..., N S, C), as (S, N, ..., C): token j of chunk n at [j, n]."""
+    *batch, _, channels = x.shape
+    return np.moveaxis(x[..., part, :].reshape(*batch, -1, chunk, channels), (-2, -3), (0, 1))
 
 
 def _chunk_length(length, width, dtype):
-    """About sqrt(T) tokens, but no more chunks at a time than the cache has room for, nor more than 32 in float32."""
-    chunks = min(np.sqrt(length), _WIDTH / max(width, 1))
-    chunk = max(1, int(length / max(chunks, 1)))
+    """About sqrt(T) tokens, more where the cache has no room for as many chunks; in float32 32 at most.
+
+    A power of two, as the lengths of most sequences are or have for a factor: then nothing remains.
+    """
+    chunks = max(1, min(np.sqrt(length), _WIDTH / max(width, 1)))
+    chunk = 2 ** int(np.ceil(np.log2(max(1, length / chunks))))
     return min(chunk, 32) if dtype == np.float32 else chunk
 
 
-def _whole_chunks(w, u, k, v, state, chunk):
-    """(out, state), pullback of a sequence of N * `chunk` tokens; w, u in float64, no checks."""
-    *batch, length, channels = k.shape
-    if length == 0:
-        return (k.copy(), state), lambda dout, alpha, beta: Gradients(
-            np.zeros(channels), np.zeros(channels), dout, dout, State(
-                alpha, beta, state.num * alpha + state.den * beta))
-
-    def by_token(x):            # (..., T, C) -> (S, N, ..., C): token j of chunk n at [j, n], x[j] in one piece
-        x = x.reshape(*batch, length // chunk, chunk, channels)
-        return np.array(np.moveaxis(x, (-2, -3), (0, 1)), order="C")         # a copy, always
-
-    def in_order(x):            # and back
-        return np.moveaxis(x, (0, 1), (-2, -3)).reshape(*batch, length, channels)
-
-    k, v = by_token(k), by_token(v)
+def _whole_chunks(w, u, k, v, state):
+    """(out, state), pullback of N chunks; k, v, out by token, (S, N, ..., C), w and u in float64, no checks."""
+    k, v = np.array(k, order="C"), np.array(v, order="C")           # x[j] in one piece
     # Inside the chunks all is in the dtype of k and v. Keys are measured from the largest one of their chunk and
     # channel, which changes nothing but keeps the digits of a small difference between large keys.
     base = k.max(axis=0)                                            # (N, ..., C)
     result = plain_chunks(w, u, k, v, state, base)                  # no key far from the largest: half of the work
     (out, state), pull = result or _scaled_chunks(w, u, k, v, state, base)
-
-    def pullback(dout, alpha_end, beta_end):
-        grads = pull(by_token(dout), alpha_end, beta_end)
-        return grads._replace(k=in_order(grads.k), v=in_order(grads.v))
-
-    return (in_order(out), state), pullback
+    return (out, state), lambda dout, alpha, beta: pull(np.array(dout, order="C"), alpha, beta)
 
 
 def _scaled_chunks(w, u, k, v, state, base):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from . import ops
+from .workers import Workers
 
 
 @dataclass
@@ -33,11 +34,12 @@ class Recipe:
     clip: float = 1.0               # largest norm of the whole gradient; 0 for none
     dropout: float = 0.0            # on the two branches of each block
     average: float = 0.0            # decay of a running average of the weights, which is then what is kept; 0 for none
+    workers: int = 1                # processes that share a step, a part of the batch each
     validate_every: int = 250
     seed: int = 0
 
     def __post_init__(self):
-        lowest = dict.fromkeys(("steps", "batch", "context", "validate_every"), 1)
+        lowest = dict.fromkeys(("steps", "batch", "context", "workers", "validate_every"), 1)
         below = dict.fromkeys(("beta1", "beta2", "dropout", "average"), 1)
         for name, value in asdict(self).items():
             low, high = lowest.get(name, 0), below.get(name, math.inf)
@@ -51,7 +53,7 @@ RECIPES = {
     # the running average of the weights is worth as much as a longer run.
     "shakespeare": ({"d_model": 192, "n_layer": 4},
                     Recipe(steps=3300, batch=8, context=256, learning_rate=4e-3, final_rate=0.02, weight_decay=0.1,
-                           dropout=0.15, average=0.995, validate_every=550)),
+                           dropout=0.15, average=0.995, workers=2, validate_every=550)),
 }
 
 
@@ -217,7 +219,8 @@ def train(run, tokens, validation, save=None, save_every=None, progress=True, de
     Parameters
     ----------
     run : Run
-        Changed in place. At the end ``run.model.params`` are the last weights, ``run.best`` the best ones.
+        Changed in place. At the end ``run.model.params`` are the last weights, ``run.best`` the best ones. With
+        more than one worker the arrays in ``run.model.params`` are replaced by others.
     tokens, validation : (N,) int arrays
     save : callable, optional
         Called with the run after each validation and at the end, to store it.
@@ -239,7 +242,8 @@ def train(run, tokens, validation, save=None, save_every=None, progress=True, de
     if progress:
         from tqdm import tqdm
         bar = tqdm(total=recipe.steps, initial=run.step, unit="step", dynamic_ncols=True)
-    with _interrupts(run), contextlib.closing(bar) if bar is not None else contextlib.nullcontext():
+    with (_interrupts(run), contextlib.closing(bar) if bar is not None else contextlib.nullcontext(),
+          Workers(run.model, recipe.workers) if recipe.workers > 1 else contextlib.nullcontext(run.model) as learner):
         while True:
             began = time.perf_counter()
             due = run.step % recipe.validate_every == 0 or run.step == recipe.steps
@@ -259,7 +263,7 @@ def train(run, tokens, validation, save=None, save_every=None, progress=True, de
             began = time.perf_counter()
             starts = run.rng.integers(len(tokens) - recipe.context, size=recipe.batch)
             windows = tokens[starts[:, None] + np.arange(recipe.context + 1)]           # (B, context + 1)
-            loss, grads = run.model.loss_and_grads(
+            loss, grads = learner.loss_and_grads(
                 windows[:, :-1], windows[:, 1:], dropout=recipe.dropout, rng=run.rng)
             run.adam.update(run.model.params, grads, run.step, recipe)
             run.step += 1

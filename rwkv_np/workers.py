@@ -138,7 +138,7 @@ class _Worker:
     def receive(self):
         try:
             return pickle.load(self.process.stdout)
-        except (EOFError, pickle.UnpicklingError):
+        except EOFError:
             code = self.process.wait()
             self.errors.seek(0)
             lines = self.errors.read().decode(errors="replace").splitlines()[-10:]

@@ -70,8 +70,9 @@ def add_train(commands):
     parser.add_argument("--d-model", type=int, help="channels (default: 128)")
     parser.add_argument("--n-layer", type=int, help="layers (default: 4)")
     for field in fields(Recipe):
+        default = "one a core, at most 4" if field.name == "workers" else field.default
         parser.add_argument("--" + field.name.replace("_", "-"), type=type(field.default), default=None,
-                            metavar="N", help=f"(default: {field.default})")
+                            metavar="N", help=f"(default: {default})")
     parser.set_defaults(run=run_train)
 
 
@@ -79,6 +80,7 @@ def run_train(options):
     from . import data, load, save
     from .rwkv4 import RWKV4
     from .train import RECIPES, Recipe, Run, evaluate, train, unused
+    from .workers import default_count
 
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if getattr(options, f.name) is not None}
     corpus = data.from_file(options.text) if options.text else data.embedded()
@@ -94,6 +96,8 @@ def run_train(options):
         sizes, recipe = RECIPES.get(options.recipe, ({"d_model": 128, "n_layer": 4}, Recipe()))
         sizes = {name: getattr(options, name) or size for name, size in sizes.items()}
         recipe = replace(recipe, **given)
+        if not options.recipe and "workers" not in given:
+            recipe.workers = default_count(recipe.batch)
         if options.start:
             model = load(options.start)
             if model.tokenizer is None:

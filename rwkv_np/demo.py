@@ -15,6 +15,7 @@ from . import RWKV4, data, load, plots, save, trace, wkv4
 from .sampling import generate, stream_text
 from .tokenizer import Bytes
 from .train import Recipe, Run, train, unused
+from .workers import default_count
 
 PROMPT = "The "
 RULES = [mark * 24 for mark in " =-*"]              # indents and rules, in which a small model may get lost
@@ -131,12 +132,14 @@ def train_on(corpus, seconds, out):
     model.tokenizer, model.facts = tokenizer, dict(corpus.facts)
     initial = {name: p.copy() for name, p in model.params.items()}
 
-    trial = Run.start(RWKV4({name: p.copy() for name, p in initial.items()}), Recipe(steps=4, validate_every=100))
-    train(trial, tokens, held_out[:100], progress=False)             # the first steps are slow: not timed
-    trial.recipe, began = Recipe(steps=24, validate_every=100), time.perf_counter()
-    train(trial, tokens, held_out[:100], progress=False)
-    steps = max(20, int(20 * seconds / (time.perf_counter() - began)))
-    recipe = Recipe(steps=steps, warmup=min(100, steps // 5), validate_every=max(1, -(-steps // 6)))
+    workers, times = default_count(Recipe.batch), []
+    trial = Run.start(RWKV4({name: p.copy() for name, p in initial.items()}),
+                      Recipe(steps=24, workers=workers, validate_every=4))
+    train(trial, tokens, held_out[:100], save=lambda run: times.append(run.seconds), progress=False)
+    if trial.interrupted:
+        raise KeyboardInterrupt
+    steps = max(20, int(20 * seconds / (times[-1] - times[1])))      # the first four are slow: not counted
+    recipe = Recipe(steps=steps, warmup=min(100, steps // 5), workers=workers, validate_every=max(1, -(-steps // 6)))
     run = Run.start(model, recipe)
     count = sum(p.size for p in model.params.values())
     print(f"Training {count:,} parameters for {steps} steps, about {seconds:.0f} s. Ctrl-C stops early and keeps it.")

@@ -3,6 +3,7 @@
 Errors of outputs are relative to max|v| of the channel, errors of gradients to the largest |gradient| of the array.
 """
 
+import importlib
 import tracemalloc
 import warnings
 
@@ -223,6 +224,21 @@ def test_float32_gradients_are_within_2e_5_and_finite_over_the_whole_range():
             size = np.abs(b).max()
             # With constant values every average is that constant: the gradient is zero, up to float64's rounding.
             assert np.abs(a - b).max() <= 2e-5 * size or size < 1e-8, (name, field)
+
+
+@pytest.mark.parametrize("rate", [1e-5, 1e-4, 1e-3, 1.0, 10.0, 30.0])
+def test_float32_gradients_do_not_drift_from_chunk_to_chunk(rate, monkeypatch):
+    """Each rate alone, so that none hides behind a larger gradient; one chunk after the other, as with wide inputs."""
+    monkeypatch.setattr(importlib.import_module("rwkv_np.wkv4.chunked"), "_WIDTH", 1)
+    rng = np.random.default_rng(10)
+    inputs = [np.full(3, rate), rng.normal(size=3), *rng.normal(size=(3, 4096, 3))]
+    *inputs, dout = (x.astype(np.float32) for x in inputs)
+    state, dstate = wkv4.State(np.ones(3), 2 * np.ones(3), np.zeros(3)), wkv4.State(*rng.normal(size=(2, 3)), None)
+    single = wkv4.wkv(*inputs, state)[1](dout, dstate)
+    double = wkv4.backward(*(x.astype(np.float64) for x in (*inputs, dout)), state, dstate)
+    for field in "wukv":
+        a, b = getattr(single, field), getattr(double, field)
+        assert np.abs(a - b).max() < 5e-6 * np.abs(b).max(), field
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -32,14 +32,14 @@ def states_between(state, left_behind, decay):
 
 
 def adjoints_between(alpha, beta, fade, alpha_end, beta_end):
-    """The adjoints of num and den after each chunk.
+    """The adjoints of num and den where chunks begin and where the last one ends, (N + 1, ..., C).
 
     alpha, beta : (N, ..., C), before each chunk, as if nothing came after it
     fade : from `states_between`
     alpha_end, beta_end : (..., C), after the last chunk
     """
-    alpha, beta = (np.concatenate([x[1:], last[None]]) for x, last in ((alpha, alpha_end), (beta, beta_end)))
-    for n in reversed(range(len(fade) - 1)):
-        alpha[n] += fade[n + 1] * alpha[n + 1]
-        beta[n] += fade[n + 1] * beta[n + 1]
+    alpha, beta = (np.concatenate([x, end[None]]) for x, end in ((alpha, alpha_end), (beta, beta_end)))
+    for n in reversed(range(len(fade))):
+        alpha[n] += fade[n] * alpha[n + 1]
+        beta[n] += fade[n] * beta[n + 1]
     return alpha, beta

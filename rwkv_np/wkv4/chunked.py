@@ -10,7 +10,8 @@ N + 2 S Python steps instead of T, on arrays N times as large, and the same work
 cache does not hold a token of every chunk, a long text goes by pieces of as many chunks as it holds.
 
 The pullback does the same in reverse: the adjoint of the state is a linear recurrence too, backwards in time. Only k
-(or its exponential), v and the N chunk-start states are kept for it; the rest is computed again.
+(or its exponential), v and the N chunk-start states are kept for it; the rest is computed again. What crosses a chunk
+on the way back is float64 too.
 
 Where no key of a chunk is far from its largest, which is the rule, the sums need no running scale
 (`plain_chunks.py`); `_scaled_chunks` here does without that condition.
@@ -63,7 +64,8 @@ def wkv(w, u, k, v, state=None, chunk=None):
     Returns
     -------
     (out, state), pullback
-        ``pullback(dout, dstate=None)`` returns `Gradients`, as `backward` does.
+        ``pullback(dout, dstate=None)`` returns `Gradients`, as `backward` does. It reads v, and may read k, so leave
+        both as they are until then.
     """
     w_dtype, u_dtype = np.asarray(w).dtype, np.asarray(u).dtype
     w, u, k, v, state = checked(w, u, k, v, state)
@@ -115,13 +117,11 @@ def _chunk_length(length, width, dtype):
 
 def _whole_chunks(w, u, k, v, state):
     """(out, state), pullback of N chunks; k, v, out by token, (S, N, ..., C), w and u in float64, no checks."""
-    k, v = np.array(k, order="C"), np.array(v, order="C")           # x[j] in one piece
     # Inside the chunks all is in the dtype of k and v. Keys are measured from the largest one of their chunk and
     # channel, which changes nothing but keeps the digits of a small difference between large keys.
-    base = k.max(axis=0)                                            # (N, ..., C)
-    result = plain_chunks(w, u, k, v, state, base)                  # no key far from the largest: half of the work
-    (out, state), pull = result or _scaled_chunks(w, u, k, v, state, base)
-    return (out, state), lambda dout, alpha, beta: pull(np.array(dout, order="C"), alpha, beta)
+    base = np.ascontiguousarray(k.max(axis=0))                      # (N, ..., C)
+    arguments = w, u, k, v, state, base
+    return plain_chunks(*arguments) or _scaled_chunks(*arguments)   # the first where it can: half of the work
 
 
 def _scaled_chunks(w, u, k, v, state, base):
@@ -170,8 +170,8 @@ def _scaled_chunks(w, u, k, v, state, base):
         alpha, beta = np.zeros(base.shape, dtype), np.zeros(base.shape, dtype)
         for _, _, out, _, g_past, _, fade, _ in reversed(kept):
             alpha, beta = g_past + fade * alpha, fade * beta - g_past * out
-        at_end = adjoints_between(*to_state(alpha, beta), fade_chunk, alpha_end, beta_end)
-        alpha, beta = (x * _factor(now.log_scale, end.log_scale - base) for x in at_end)
+        alphas, betas = adjoints_between(*to_state(alpha, beta), fade_chunk, alpha_end, beta_end)
+        alpha, beta = (x[1:] * _factor(now.log_scale, end.log_scale - base) for x in (alphas, betas))
         alpha, beta = alpha.astype(dtype), (beta + v0 * alpha).astype(dtype)
 
         dk, dv = np.empty_like(k), np.empty_like(k)
@@ -186,9 +186,8 @@ def _scaled_chunks(w, u, k, v, state, base):
             alpha, beta = g_past + fade * alpha, fade * beta - g_past * out
 
         axes = tuple(range(dw.ndim - 1))
-        alpha, beta = (x[0] for x in to_state(alpha, beta))
         return Gradients(dw.sum(axes, dtype=np.float64), du.sum(axes, dtype=np.float64), dk, dv,
-                         State(alpha, beta, state.num * alpha + state.den * beta))
+                         State(alphas[0], betas[0], None))
 
     return (out, State(*(x[-1].copy() for x in end))), pullback
 

@@ -29,18 +29,17 @@ def plain_chunks(w, u, k, v, state, base):
     base : (N, ..., C), the largest key of each chunk
 
     Returns (out, final state), pullback(dout, alpha, beta) -> Gradients; out, dout, dk, dv in the shape of k.
-    The pullback writes over dout.
     """
     if np.abs(u).max(initial=0) > BONUS or (base - k.min(axis=0)).max(initial=0) > REACH:
         return None
     chunk, dtype = len(k), k.dtype
-    weight = k - base
+    weight = np.subtract(k, base, order="C")                                # each token in one piece from here on
     later = np.arange(chunk)[::-1].reshape(chunk, *[1] * base.ndim)         # how many tokens of the chunk follow
     top = (weight - (later * w).astype(dtype)).max(axis=0).astype(float)    # log of the largest weight at its end
     np.exp(weight, out=weight)                                              # E, (S, N, ..., C)
     fade, gain = (np.broadcast_to(x, base.shape).astype(dtype, order="C") for x in (np.exp(-w), np.exp(u)))
 
-    weighted = weight * v
+    weighted = np.multiply(weight, v, order="C")
     num, den = np.zeros(base.shape, dtype), np.zeros(base.shape, dtype)
     for j in range(chunk):
         num *= fade
@@ -68,8 +67,8 @@ def plain_chunks(w, u, k, v, state, base):
 
     def pullback(dout, alpha_end, beta_end):
         """The loop of `gradient.backward`; as in `chunked`, values are measured from the average v0 at the start."""
-        v0 = np.divide(start.num, start.den, out=v[0].astype(float), where=start.den > 0).astype(dtype)
-        gs, values = dout, v - v0                                           # each g in the place of its dout
+        v0 = np.divide(start.num, start.den, out=v[0].astype(float, order="C"), where=start.den > 0).astype(dtype)
+        gs, values = np.array(dout, order="C"), np.subtract(v, v0, order="C")   # each g in the place of its dout
         nums, dens, aheads, g_outs = (np.empty_like(weight) for _ in range(4))
         nums[0], dens[0] = (start.num - v0 * start.den) * to_base, start.den * to_base
         z, scratch = np.empty_like(v0), np.empty_like(v0)
@@ -101,8 +100,9 @@ def plain_chunks(w, u, k, v, state, base):
 
         for j in reversed(range(chunk)):
             one_back(j)
-        at_end = adjoints_between(alpha * to_base, (beta - v0 * alpha) * to_base, fade_chunk, alpha_end, beta_end)
-        alpha[:], beta[:] = (x * np.exp(base - end.log_scale) for x in at_end)
+        alphas, betas = adjoints_between(
+            alpha * to_base, (beta - v0 * alpha) * to_base, fade_chunk, alpha_end, beta_end)
+        alpha[:], beta[:] = (x[1:] * np.exp(base - end.log_scale) for x in (alphas, betas))
         beta += v0 * alpha
 
         dk, dv, dw, du = aheads, values, np.zeros_like(v0), np.zeros_like(v0)       # in place of what is used up
@@ -125,7 +125,6 @@ def plain_chunks(w, u, k, v, state, base):
 
         axes = tuple(range(dw.ndim - 1))
         dw, du = np.exp(-w) * dw.sum(axes, dtype=np.float64), du.sum(axes, dtype=np.float64)
-        alpha, beta = (x[0] for x in (to_base * alpha, to_base * (beta - v0 * alpha)))
-        return Gradients(dw, du, dk, dv, State(alpha, beta, state.num * alpha + state.den * beta))
+        return Gradients(dw, du, dk, dv, State(alphas[0], betas[0], None))
 
     return (out, State(*(x[-1].copy() for x in end))), pullback

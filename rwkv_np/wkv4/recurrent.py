@@ -45,8 +45,9 @@ def naive(w, u, k, v):
 def output(u, k, v, state):
     """The average of the past and the current token, which enters at weight e^{u+k}."""
     num, den, p = state
-    q = np.maximum(p, u + k)                            # the larger of the two scales
-    past, now = np.exp(p - q), np.exp(u + k - q)        # one of them is 1, the other smaller
+    with_bonus = u + k
+    q = np.maximum(p, with_bonus)                       # the larger of the two scales
+    past, now = np.exp(p - q), np.exp(with_bonus - q)   # one of them is 1, the other smaller
     return (past * num + now * v) / (past * den + now)
 
 

@@ -75,21 +75,27 @@ class Adam:
 
     def update(self, params, grads, step, recipe):
         """Change `params` in place; `step` counts from 0. Returns the gradient's norm before clipping."""
-        norm = math.sqrt(sum(float(np.vdot(g, g)) for g in grads.values()))
+        norm = math.sqrt(sum(float(np.square(g).sum()) for g in grads.values()))
         shrink = min(1.0, recipe.clip / (norm + 1e-12)) if recipe.clip else 1.0
         rate, b1, b2 = learning_rate(step, recipe), recipe.beta1, recipe.beta2
         unbias1 = 1 - b1 ** (step + 1)                      # m and v start at zero: undo the pull
         unbias2 = math.sqrt(1 - b2 ** (step + 1))           # that of sqrt(v)
         for name, p in params.items():
-            g, m, v = grads[name], self.m[name], self.v[name]
+            g, m, v, a = grads[name], self.m[name], self.v[name], np.empty_like(p)
+            np.multiply(g, (1 - b1) * shrink, out=a)        # m = b1 m + (1 - b1) g, without new arrays
             m *= b1
-            m += ((1 - b1) * shrink) * g
+            m += a
+            np.multiply(g, math.sqrt(1 - b2) * shrink, out=a)   # v = b2 v + (1 - b2) g^2
+            a *= a
             v *= b2
-            v += ((1 - b2) * shrink**2) * (g * g)
+            v += a
+            np.sqrt(v, out=a)
+            a += 1e-8 * unbias2
+            np.divide(m, a, out=a)
+            a *= (rate * recipe.vector_rate if p.ndim == 1 else rate) * unbias2 / unbias1
             if recipe.weight_decay and p.ndim == 2:
                 p *= 1 - rate * recipe.weight_decay
-            own_rate = rate * recipe.vector_rate if p.ndim == 1 else rate
-            p -= (own_rate * unbias2 / unbias1) * (m / (np.sqrt(v) + 1e-8 * unbias2))
+            p -= a
         return norm
 
 

@@ -4,6 +4,7 @@ Nothing here computes a model; `rwkv4` does. Names are those of the official che
 """
 
 import re
+from functools import cache
 
 import numpy as np
 
@@ -15,6 +16,12 @@ LAYER = {
     "att.key.weight": "AD", "att.value.weight": "AD", "att.receptance.weight": "AD", "att.output.weight": "DA",
     "ffn.time_mix_k": "D", "ffn.time_mix_r": "D",
     "ffn.key.weight": "FD", "ffn.receptance.weight": "DD", "ffn.value.weight": "DF"}
+
+
+@cache
+def layer_names(layer):
+    """Pairs of a name in `LAYER` and the whole name in a model, ``blocks.N.`` before it."""
+    return tuple((name, f"blocks.{layer}.{name}") for name in LAYER)
 
 
 def shapes(vocab_size, d_model, n_layer, d_ffn=None, d_att=None):

@@ -14,8 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from . import ops, wkv4
-from .params import LAYER, check_params, initial_params
+from .params import LAYER, check_params, initial_params, layer_names
 from .wkv4.recurrent import advance, output
+
+PIECE = 1024        # tokens that `forward` reads at once: of more, less would be in the cache
 
 
 class State(NamedTuple):
@@ -114,7 +116,7 @@ def time_mixing_step(x, p, last, wkv_state):
     """`time_mixing` of one token: x, last (..., D) -> y, wkv_state."""
     r, k, v = _mixes(x, last, p["att.time_mix_r"], p["att.time_mix_k"], p["att.time_mix_v"])
     r, k, v = r @ p["att.receptance.weight"].mT, k @ p["att.key.weight"].mT, v @ p["att.value.weight"].mT
-    w, u, k, v = (a.astype(np.float64) for a in (np.exp(p["att.time_decay"]), p["att.time_first"], k, v))
+    w, u, k = np.exp(p["att.time_decay"]), p["att.time_first"], k.astype(np.float64)     # and so all that follows
     average = output(u, k, v, wkv_state).astype(x.dtype)
     return (ops.sigmoid(r)[0] * average) @ p["att.output.weight"].mT, advance(w, k, v, wkv_state)
 
@@ -204,8 +206,11 @@ class RWKV4:
         tokens, state = self._checked(tokens, state, axes=("(T,)", "(B, T)"))
         if last_only and tokens.shape[-1] == 0:
             raise ValueError("last_only asks for the logits of the last token, but there are no tokens")
-        x, state = self._hidden(tokens, state, wkv4.wkv)
-        return self._logits(x[..., -1, :] if last_only else x)[0], state
+        hidden = []
+        for t in range(0, max(tokens.shape[-1], 1), PIECE):     # the state carries all that matters to the next piece
+            x, state = self._hidden(tokens[..., t:t + PIECE], state, wkv4.wkv)
+            hidden.append(x)
+        return self._logits(x[..., -1, :] if last_only else np.concatenate(hidden, axis=-2))[0], state
 
     def step(self, token, state=None):
         """Read one token: the recurrent mode, constant work and memory per token.
@@ -213,11 +218,12 @@ class RWKV4:
         token: int or (B,) -> logits (V,) or (B, V), and the state after it.
         """
         token, state = self._checked(token, state, axes=("an int", "(B,)"))
-        (x, _), states = self._embedded(token), []
+        (x, _), after = self._embedded(token), State(*map(np.empty_like, state))
         for layer in range(self.n_layer):
             x, layer_state = cell(x, self._layer(layer), State(*(s[layer] for s in state)))
-            states.append(layer_state)
-        return self._logits(x)[0], _stacked(states)
+            for s, new in zip(after, layer_state, strict=True):
+                s[layer] = new
+        return self._logits(x)[0], after
 
     def loss_and_grads(self, inputs, targets, state=None, weights=None, *, dropout=0.0, rng=None):
         """Mean cross-entropy of predicting `targets` from `inputs`, and its gradient.
@@ -293,8 +299,7 @@ class RWKV4:
 
     def _layer(self, layer):
         """The arrays of one layer, under their names without `blocks.N.`."""
-        prefix = f"blocks.{layer}."
-        return {name: self.params[prefix + name] for name in LAYER}
+        return {name: self.params[full_name] for name, full_name in layer_names(layer)}
 
     def _logits(self, x):
         """(..., D) -> (..., V): layer norm and head."""
@@ -329,8 +334,8 @@ class RWKV4:
         low = 0 if axes[0] == "an int" else 1
         if tokens.ndim not in (low, low + 1):
             raise ValueError(f"{name} have shape {tokens.shape} but must be {axes[0]} or {axes[1]}")
-        outside = (tokens < 0) | (tokens >= self.vocab_size)
-        if outside.any():
+        if tokens.size and not (0 <= tokens.min() and tokens.max() < self.vocab_size):
+            outside = (tokens < 0) | (tokens >= self.vocab_size)
             raise ValueError(f"token id {tokens[outside].flat[0]} is outside the vocabulary of {self.vocab_size}")
         return tokens
 

@@ -28,8 +28,8 @@ def _sum_of_products(x, y):
 
 @cache
 def _share(size, dtype):
-    """The vector whose product with a row is the row's mean; BLAS sums faster than `mean` does."""
-    share = np.full(size, 1 / size, dtype)
+    """A column, (D, 1), whose product with rows gives their means; BLAS sums faster than `mean` does."""
+    share = np.full((size, 1), 1 / size, dtype)
     share.flags.writeable = False
     return share
 
@@ -56,19 +56,17 @@ def layer_norm(x, weight, bias, epsilon=1e-5):
     size = x.shape[-1]
     share = _share(size, x.dtype)
 
-    xhat = x - (x @ share)[..., None]                                           # (..., D)
-    std = np.sqrt(np.vecdot(xhat, xhat) / size + epsilon)[..., None]            # (..., 1)
-    xhat /= std
-    y = xhat * weight
-    y += bias
+    centred = x - x @ share                                                     # (..., D)
+    std = np.sqrt(np.vecdot(centred, centred)[..., None] / size + epsilon)      # (..., 1)
+    xhat = centred / std                                                        # (..., D)
 
     def pullback(dy):
-        dx = dy * weight
-        dx -= (dx @ share)[..., None] + xhat * (np.vecdot(dx, xhat) / size)[..., None]
-        dx /= std
+        dxhat = dy * weight
+        along = np.vecdot(dxhat, xhat)[..., None] / size                        # (..., 1)
+        dx = (dxhat - dxhat @ share - xhat * along) / std
         return dx, _sum_of_products(dy, xhat), _sum_over_rows(dy)
 
-    return y, pullback
+    return xhat * weight + bias, pullback
 
 
 def linear(x, weight):
@@ -90,36 +88,31 @@ def mixed_linear(x, last, ratio, weight):
     """
     def mix():
         difference = np.empty_like(x)                                           # x_t - x_{t-1}
+        difference[..., 0, :] = x[..., 0, :] - last
         np.subtract(x[..., 1:, :], x[..., :-1, :], out=difference[..., 1:, :])
-        np.subtract(x[..., 0, :], last, out=difference[..., 0, :])
-        mixed = difference * (ratio - 1)
-        mixed += x
-        return mixed, difference
+        return (ratio - 1) * difference + x, difference                         # = ratio x_t + (1 - ratio) x_{t-1}
 
     def pullback(dy):
         mixed, difference = mix()
         dmixed, dweight = _linear_pullback(dy, mixed, weight)
         dratio = _sum_of_products(dmixed, difference)
         dx = dmixed * ratio
-        dmixed -= dx                                            # (1 - ratio) dmixed: of t-1, at t
-        dx[..., :-1, :] += dmixed[..., 1:, :]
-        return dx, dmixed[..., 0, :], dratio, dweight
+        dprevious = dmixed - dx                                 # of t-1, at t
+        dx[..., :-1, :] += dprevious[..., 1:, :]
+        return dx, dprevious[..., 0, :], dratio, dweight
 
     return linear(mix()[0], weight)[0], pullback
 
 
 def sigmoid(x):
     """1 / (1 + e^-x), written with tanh, in which nothing can overflow."""
-    y = np.tanh(0.5 * x)
-    y *= 0.5
-    y += 0.5
-    return y, lambda dy: (dy * (y - y * y),)
+    y = 0.5 + 0.5 * np.tanh(0.5 * x)
+    return y, lambda dy: (dy * y * (1 - y),)
 
 
 def squared_relu(x):
     """max(x, 0)^2."""
-    y = np.maximum(x, 0)
-    y *= y
+    y = np.maximum(x, 0) ** 2
     return y, lambda dy: (2 * dy * np.sqrt(y),)
 
 

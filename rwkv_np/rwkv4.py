@@ -114,8 +114,10 @@ def block(x, p, state, wkv, drop):
 
 def time_mixing_step(x, p, last, wkv_state):
     """`time_mixing` of one token: x, last (..., D) -> y, wkv_state."""
-    r, k, v = _mixes(x, last, p["att.time_mix_r"], p["att.time_mix_k"], p["att.time_mix_v"])
-    r, k, v = r @ p["att.receptance.weight"].mT, k @ p["att.key.weight"].mT, v @ p["att.value.weight"].mT
+    difference = x - last                                               # last + mu difference = mu x + (1 - mu) last
+    r = (last + p["att.time_mix_r"] * difference) @ p["att.receptance.weight"].mT
+    k = (last + p["att.time_mix_k"] * difference) @ p["att.key.weight"].mT
+    v = (last + p["att.time_mix_v"] * difference) @ p["att.value.weight"].mT
     w, u, k = np.exp(p["att.time_decay"]), p["att.time_first"], k.astype(np.float64)     # and so all that follows
     average = output(u, k, v, wkv_state).astype(x.dtype)
     return (ops.sigmoid(r)[0] * average) @ p["att.output.weight"].mT, advance(w, k, v, wkv_state)
@@ -123,9 +125,11 @@ def time_mixing_step(x, p, last, wkv_state):
 
 def channel_mixing_step(x, p, last):
     """`channel_mixing` of one token: x, last (..., D) -> y."""
-    r, k = _mixes(x, last, p["ffn.time_mix_r"], p["ffn.time_mix_k"])
-    h, _ = ops.squared_relu(k @ p["ffn.key.weight"].mT)
-    return ops.sigmoid(r @ p["ffn.receptance.weight"].mT)[0] * (h @ p["ffn.value.weight"].mT)
+    difference = x - last
+    r = (last + p["ffn.time_mix_r"] * difference) @ p["ffn.receptance.weight"].mT
+    k = (last + p["ffn.time_mix_k"] * difference) @ p["ffn.key.weight"].mT
+    h, _ = ops.squared_relu(k)
+    return ops.sigmoid(r)[0] * (h @ p["ffn.value.weight"].mT)
 
 
 def cell(x, p, state):
@@ -135,11 +139,6 @@ def cell(x, p, state):
     x = x + y
     x2, _ = ops.layer_norm(x, p["ln2.weight"], p["ln2.bias"])
     return x + channel_mixing_step(x2, p, state.ffn_shift), State(x1, x2, *wkv_state)
-
-
-def _mixes(x, last, *ratios):
-    difference = x - last
-    return (last + ratio * difference for ratio in ratios)              # = ratio x + (1 - ratio) last
 
 
 class RWKV4:
@@ -218,12 +217,11 @@ class RWKV4:
         token: int or (B,) -> logits (V,) or (B, V), and the state after it.
         """
         token, state = self._checked(token, state, axes=("an int", "(B,)"))
-        (x, _), after = self._embedded(token), State(*map(np.empty_like, state))
+        (x, _), states = self._embedded(token), []
         for layer in range(self.n_layer):
             x, layer_state = cell(x, self._layer(layer), State(*(s[layer] for s in state)))
-            for s, new in zip(after, layer_state, strict=True):
-                s[layer] = new
-        return self._logits(x)[0], after
+            states.append(layer_state)
+        return self._logits(x)[0], _stacked(states)
 
     def loss_and_grads(self, inputs, targets, state=None, weights=None, *, dropout=0.0, rng=None):
         """Mean cross-entropy of predicting `targets` from `inputs`, and its gradient.
@@ -323,7 +321,8 @@ class RWKV4:
             if np.shape(array) != (self.n_layer, *batch, width):
                 raise ValueError(f"state.{name} has shape {np.shape(array)} but must be "
                                  f"{(self.n_layer, *batch, width)}: (layers, batch of the tokens, channels)")
-        return tokens, State(*(s.astype(self.dtype, copy=False) for s in state[:2]), *state[2:])
+        dtypes = [self.dtype] * 2 + [np.float64] * 3
+        return tokens, State(*(np.asarray(s, dtype) for s, dtype in zip(state, dtypes, strict=True)))
 
     def _checked_tokens(self, tokens, name, axes):
         tokens = np.asarray(tokens)
@@ -341,7 +340,8 @@ class RWKV4:
 
 
 def _stacked(states):
-    return State(*(np.stack(s) for s in zip(*states, strict=True)))
+    """One State from those of the layers, (L, ..., D or A) each."""
+    return State(*(np.concatenate(s).reshape(len(s), *s[0].shape) for s in zip(*states, strict=True)))
 
 
 def _named(prefix, dx, grads):

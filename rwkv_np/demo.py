@@ -134,11 +134,11 @@ def train_on(corpus, seconds, out):
 
     workers, times = default_count(Recipe.batch), []
     trial = Run.start(RWKV4({name: p.copy() for name, p in initial.items()}),
-                      Recipe(steps=24, workers=workers, validate_every=4))
+                      Recipe(steps=40, workers=workers, validate_every=20))
     train(trial, tokens, held_out[:100], save=lambda run: times.append(run.seconds), progress=False)
     if trial.interrupted:
         raise KeyboardInterrupt
-    steps = max(20, int(20 * seconds / (times[-1] - times[1])))      # the first four are slow: not counted
+    steps = max(20, int(20 * seconds / (times[2] - times[1])))       # the first twenty are slower: not counted
     recipe = Recipe(steps=steps, warmup=min(100, steps // 5), workers=workers, validate_every=max(1, -(-steps // 6)))
     run = Run.start(model, recipe)
     count = sum(p.size for p in model.params.values())

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,14 @@ ROWS = [
     ("decode one token, 169M", "decode_ours", "its matrix-vector products alone", "decode_floor", "share", 0.93),
     ("decode one token, 169M", "decode_ours", "rwkv", "decode_rwkv", "faster", 1.15),
     ("decode one token, 169M", "decode_ours", "transformers", "decode_transformers", "faster", 1.3),
+    ("decode one token, 169M", "decode_ours", "rwkv.cpp", "decode_rwkv_cpp", "faster", 1.05),
     ("read 512 tokens, 169M", "read_ours", "its matrix products alone", "read_floor", "share", 0.7),
     ("read 512 tokens, 169M", "read_ours", "rwkv", "read_rwkv", "faster", 1.4),
     ("read 512 tokens, 169M", "read_ours", "transformers", "read_transformers", "faster", None),
     ("WKV forward, B 8 T 256 C 512", "wkv_forward_ours", "transformers", "wkv_forward_transformers", "faster", 2),
     ("WKV forward + backward", "wkv_both_ours", "transformers", "wkv_both_transformers", "faster", 20),
     ("training step, 4 layers of 128", "step_ours", "its matrix products alone", "step_floor", "share", None),
+    ("training step, 4 layers of 128", "step_ours", "ours in one process", "step_one", "faster", None),
     ("training step, 4 layers of 128", "step_ours", "Transformer in PyTorch", "step_transformer", "time", 1.0),
     ("forward, T 16384 over T 2048", "forward_16384", "itself, 8 times shorter", "forward_2048", "time", 8.5),
 ]
@@ -80,7 +83,9 @@ def interleaved(names, rounds, threads):
 
 
 def missing(name):
-    """The package that a contender needs and that is not here, or None."""
+    """What a contender needs and is not here, or None."""
+    if name == "decode_rwkv_cpp":
+        return None if os.environ.get("RWKV_CPP") else "the shared library of rwkv.cpp (--rwkv-cpp)"
     package = NEEDS.get(name.split("_")[-1])
     try:
         return package and importlib.metadata.version(package) and None
@@ -89,19 +94,23 @@ def missing(name):
 
 
 def table(rows, rounds, threads):
-    """Run the rows; yields (work, ours in ms, against, theirs in ms, ratio, quartiles, how, goal) or a reason."""
+    """Run the rows; yields (work, ours in s, against, theirs in s, ratio, quartiles, how, goal, medians) or a reason.
+
+    medians: of every contender of the row's group, by name, in ms.
+    """
     left_out = []
     for ours in dict.fromkeys(row[1] for row in rows):
         group = [row for row in rows if row[1] == ours]
         for row in [row for row in group if missing(row[3])]:
-            left_out.append(f"{row[0]} against {row[2]}: {missing(row[3])} is not installed")
+            left_out.append(f"{row[0]} against {row[2]}: {missing(row[3])} is not there")
             group.remove(row)
         if group:
             times = interleaved([ours, *(row[3] for row in group)], rounds, threads)
+            medians = {name: 1e3 * float(np.median(t)) for name, t in times.items()}
         for work, _, against, theirs, how, goal in group:
             ratio = times[ours] / times[theirs] if how == "time" else times[theirs] / times[ours]
             yield work, np.median(times[ours]), against, np.median(times[theirs]), np.median(ratio), np.percentile(
-                ratio, [25, 75]), how, goal
+                ratio, [25, 75]), how, goal, medians
     yield from left_out
 
 
@@ -135,6 +144,7 @@ def time_to_loss(text, threads, goal=1.88):
     from rwkv_np import RWKV4, data
     from rwkv_np.tokenizer import Characters
     from rwkv_np.train import Recipe, Run, evaluate
+    from rwkv_np.workers import Workers
 
     corpus = data.from_file(text)
     tokenizer = Characters(corpus.train + corpus.validation)
@@ -142,16 +152,17 @@ def time_to_loss(text, threads, goal=1.88):
     recipe = Recipe(steps=400)
     run = Run.start(RWKV4.init(tokenizer.vocab_size, 128, 4), recipe)
     ours, seconds = None, 0.0
-    for step in range(recipe.steps):
-        began = time.perf_counter()
-        starts = run.rng.integers(len(tokens) - recipe.context, size=recipe.batch)
-        windows = tokens[starts[:, None] + np.arange(recipe.context + 1)]
-        _, grads = run.model.loss_and_grads(windows[:, :-1], windows[:, 1:])
-        run.adam.update(run.model.params, grads, step, recipe)
-        seconds += time.perf_counter() - began
-        if step % 20 == 19 and (loss := evaluate(run.model, held_out, recipe.context)) <= goal:
-            ours = seconds, step + 1, loss
-            break
+    with Workers(run.model, threads) as workers:
+        for step in range(recipe.steps):
+            began = time.perf_counter()
+            starts = run.rng.integers(len(tokens) - recipe.context, size=recipe.batch)
+            windows = tokens[starts[:, None] + np.arange(recipe.context + 1)]
+            _, grads = workers.loss_and_grads(windows[:, :-1], windows[:, 1:])
+            run.adam.update(run.model.params, grads, step, recipe)
+            seconds += time.perf_counter() - began
+            if step % 20 == 19 and (loss := evaluate(run.model, held_out, recipe.context)) <= goal:
+                ours = seconds, step + 1, loss
+                break
     if missing("step_transformer"):
         return ours, None
     import torch
@@ -218,8 +229,11 @@ def main():
     parser.add_argument("--quick", action="store_true", help="under two minutes")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rwkv-cpp", metavar="FILE", help="librwkv.so of rwkv.cpp, to decode beside")
     parser.add_argument("--text", help="tiny Shakespeare, for the row `training to a loss`")
     options = parser.parse_args()
+    if options.rwkv_cpp:
+        os.environ["RWKV_CPP"] = str(Path(options.rwkv_cpp).resolve())
     lines = [f"{machine(options.threads)}.", ""]
 
     def say(line):
@@ -233,12 +247,13 @@ def main():
     if not options.quick:
         prepare()
     rows = [row for row in ROWS if not (options.quick and "169M" in row[0])]
-    reasons = []
+    reasons, medians = [], {}
     for result in table(rows, options.rounds, options.threads):
         if isinstance(result, str):
             reasons.append(result)
             continue
-        work, ours, against, theirs, ratio, (low, high), how, goal = result
+        work, ours, against, theirs, ratio, (low, high), how, goal, measured = result
+        medians |= measured
         say(f"| {work} | {1e3 * ours:.1f} | {against} | {1e3 * theirs:.1f} | {ratio:.2f}{'' if how == 'time' else 'x'} "
             f"({low:.2f} to {high:.2f}) | {verdict(ratio, how, goal)} |")
     peak, needed = peak_memory()
@@ -256,18 +271,38 @@ def main():
     for reason in reasons:
         say(f"\nLeft out: {reason}.")
     if not options.quick:
-        write_page(lines)
+        write_page(lines, medians)
 
 
-def write_page(lines):
+def profiles():
+    """Where the time goes, as a table: of a training step and of a prompt, by purpose, in ms."""
+    from .contenders import read_ours, step_one
+    from .profiling import shares
+
+    columns = [shares(step_one()[0], 20), shares(read_ours()[0], 5)]
+    rows = sorted({p for c in columns for p in c}, key=lambda p: -columns[0].get(p, 0))
+    return "\n".join(["| ms | training step, 4 layers of 128 | read 512 tokens, 169M |", "|---|---|---|"] + [
+        f"| {p} | " + " | ".join(f"{c[p]:.1f}" if p in c else "" for c in columns) + " |" for p in rows])
+
+
+def write_page(lines, medians):
     """docs/benchmarks.md, from the text that stands in benchmarks/page.md and what was measured."""
     from rwkv_np import plots
+    from rwkv_np.train import keep_freed_memory
 
+    keep_freed_memory()
+    ms = defaultdict(lambda: float("nan"), medians)         # a peer that is not here leaves nan
+    found = {"table": "\n".join(lines), "profiles": profiles(),
+             "decode_around": f"{ms['decode_ours'] - ms['decode_floor']:.1f}",
+             "read_bound": f"{ms['read_rwkv'] / ms['read_floor']:.2f}",
+             "step_floor": f"{ms['step_floor']:.0f}", "step_transformer": f"{ms['step_transformer']:.0f}"}
     base, curves = growth()
     figure = plots.growth(base, curves)
     figure.savefig(DOCS / "benchmarks.png")
     text = (Path(__file__).parent / "page.md").read_text(encoding="utf-8")
-    (DOCS / "benchmarks.md").write_text(text.replace("{{table}}", "\n".join(lines)), encoding="utf-8")
+    for name, value in found.items():
+        text = text.replace("{{" + name + "}}", value)
+    (DOCS / "benchmarks.md").write_text(text, encoding="utf-8")
     print(f"\n{DOCS / 'benchmarks.md'} and benchmarks.png are written")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from rwkv_np import RWKV4, load, wkv4
 from rwkv_np.params import shapes
 from rwkv_np.train import Recipe, Run, keep_freed_memory
+from rwkv_np.workers import Workers
 
 FOLDER = Path(os.environ.get("RWKV_NP_BENCHMARKS", "out/benchmarks"))       # models of 169M shape are put here
 PILE_169M = dict(vocab_size=50277, d_model=768, n_layer=12)
@@ -97,6 +98,52 @@ def decode_transformers():
     return run, DECODED
 
 
+def decode_rwkv_cpp():
+    """rwkv.cpp in FP32, through the shared library that RWKV_CPP names; its answer is held against ours first."""
+    import ctypes
+
+    path = FOLDER / "169m.ggml"
+    if not path.exists():
+        write_for_rwkv_cpp(random_params(**PILE_169M), path)
+    library = ctypes.CDLL(os.environ["RWKV_CPP"])
+    library.rwkv_init_from_file.restype = ctypes.c_void_p
+    # Newer versions take the layers to put on a GPU as well; older ones do not look at it.
+    context = ctypes.c_void_p(library.rwkv_init_from_file(
+        str(path).encode(), int(os.environ["OMP_NUM_THREADS"]), ctypes.c_uint32(0)))
+    if not context:
+        raise RuntimeError(f"{os.environ['RWKV_CPP']} could not read {path}")
+    size = library.rwkv_get_state_len if hasattr(library, "rwkv_get_state_len") else (
+        library.rwkv_get_state_buffer_element_count)
+    state, logits = np.empty(size(context), np.float32), np.empty(PILE_169M["vocab_size"], np.float32)
+
+    def read(token, first=False):
+        at = [ctypes.c_void_p(a.ctypes.data) for a in (state, logits)]
+        library.rwkv_eval(context, ctypes.c_uint32(token), None if first else at[0], *at)
+
+    for n, token in enumerate(prompt()[:16]):
+        read(int(token), first=n == 0)
+    expected, _ = load(FOLDER / "169m.pth").forward(prompt()[:16], last_only=True)
+    if np.abs(logits - expected).max() > 1e-4 * np.abs(expected).max():
+        raise RuntimeError("rwkv.cpp computes other logits than we do")
+
+    def run():
+        for token in range(DECODED):
+            read(token)
+
+    return run, DECODED
+
+
+def write_for_rwkv_cpp(params, path):
+    """A model as rwkv.cpp reads it: a header, then for each array its shape, name and float32 values (version 100)."""
+    with open(path, "wb") as file:
+        np.array([0x67676d66, 100, *PILE_169M.values(), 0], np.int32).tofile(file)
+        for name, p in params.items():
+            p = -np.exp(p) if name.endswith("time_decay") else p
+            np.array([p.ndim, len(name), 0, *reversed(p.shape)], np.int32).tofile(file)
+            file.write(name.encode())
+            p.tofile(file)
+
+
 # A prompt
 
 
@@ -176,12 +223,21 @@ def wkv_transformers():
 
 
 def step_ours():
+    """As the command line trains: a process for each core."""
+    return step_by(lambda model: Workers(model, int(os.environ["OMP_NUM_THREADS"])))
+
+
+def step_one():
+    return step_by(lambda model: model)
+
+
+def step_by(learner):
     model = RWKV4.init(STEP["vocab"], STEP["channels"], STEP["layers"])
-    run = Run.start(model, Recipe(batch=STEP["batch"], context=STEP["context"]))
+    run, learner = Run.start(model, Recipe(batch=STEP["batch"], context=STEP["context"])), learner(model)
     tokens = np.random.default_rng(0).integers(STEP["vocab"], size=(STEP["batch"], STEP["context"] + 1))
 
     def once():
-        _, grads = model.loss_and_grads(tokens[:, :-1], tokens[:, 1:])
+        _, grads = learner.loss_and_grads(tokens[:, :-1], tokens[:, 1:])
         run.adam.update(model.params, grads, 200, run.recipe)
 
     return once, 1

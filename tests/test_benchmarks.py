@@ -1,0 +1,36 @@
+"""What the benchmarks say of themselves: the profile counts everything once, and the table its rows."""
+
+import time
+
+import numpy as np
+
+from benchmarks.__main__ import ROWS, missing, verdict
+from benchmarks.profiling import PURPOSES, shares
+from rwkv_np import RWKV4
+
+
+def test_profile_gives_all_of_the_time_to_some_purpose():
+    model, tokens = RWKV4.init(17, 16, 2), np.arange(2 * 41).reshape(2, 41) % 17
+
+    def work():
+        model.loss_and_grads(tokens[:, :-1], tokens[:, 1:])
+
+    began = time.perf_counter()
+    found = shares(work, 10)
+    assert {"WKV", "matrix products", "layer norms"} <= set(found) <= {*PURPOSES.values(), "WKV", "the rest"}
+    assert 0 < sum(found.values()) <= 1e3 * (time.perf_counter() - began) / 10
+
+
+def test_every_row_names_contenders_that_exist():
+    from benchmarks import contenders
+
+    for _, ours, _, theirs, how, goal in ROWS:
+        assert callable(getattr(contenders, ours)) and callable(getattr(contenders, theirs))
+        assert how in ("share", "faster", "time") and (goal is None or goal > 0)
+    assert missing("step_ours") is None
+
+
+def test_verdict_knows_which_way_is_better():
+    assert verdict(1.2, "faster", 1.15).endswith(": reached") and verdict(1.1, "faster", 1.15).endswith("not reached")
+    assert verdict(0.9, "time", 1.0).endswith(": reached") and verdict(1.1, "time", 1.0).endswith("not reached")
+    assert verdict(5.0, "faster", None) == ""

@@ -81,7 +81,8 @@ def loss(folder):
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        loss(sys.argv[1]).savefig(DOCS / "shakespeare.png")
+        with plots.style():
+            loss(sys.argv[1]).savefig(DOCS / "shakespeare.png")
         sys.exit()
     model = rwkv_np.load()
     with plots.style():

@@ -278,7 +278,8 @@ def test_chunks_without_a_running_scale_keep_the_digits(dtype, deviation, offset
     k = (rng.normal(0, deviation, (2, 500, 16)) + offset).astype(dtype)
     chunks = k[:, :480].reshape(2, 15, 32, 16).transpose(2, 1, 0, 3)
     empty, base = wkv4.initial_state((2, 16)), chunks.max(axis=0)
-    assert plain_chunks(w.astype(float), u.astype(float), chunks, chunks, empty, base)      # it is what is tested
+    out = np.empty_like(chunks)
+    assert plain_chunks(w.astype(float), u.astype(float), chunks, chunks, empty, base, out)     # it is what is tested
     values = {"random": rng.normal(size=k.shape), "constant": np.ones(k.shape),
               "ramp": np.linspace(0, 1, 500)[:, None] * np.ones(16) * np.ones(k.shape)}
     for name, v in values.items():
@@ -303,5 +304,5 @@ def test_chunks_need_a_running_scale_where_a_key_is_out_of_reach():
                                (0.0, 0.0, 20.1, False), (0.0, 0.0, -1e6, True)):
         k[3] = low
         state = wkv4.State(np.ones(1), np.ones(1), np.array([scale]))
-        found = plain_chunks(np.zeros(1), np.array([u]), k, k, state, k.max(axis=0))
+        found = plain_chunks(np.zeros(1), np.array([u]), k, k, state, k.max(axis=0), np.empty_like(k))
         assert (found is not None) == fit, (low, u, scale)

@@ -83,16 +83,16 @@ def wkv(w, u, k, v, state=None, chunk=None):
     before, out, pullbacks = state, np.empty(shape, dtype), []
     for part in parts:
         k_part, v_part, out_part = (_by_token(x, *part) for x in (k, v, out))
-        (out_part[:], state), pullback = _whole_chunks(w, u, k_part, v_part, state)
+        state, pullback = _whole_chunks(w, u, k_part, v_part, state, out_part)
         pullbacks.append(pullback)
 
     def pullback(dout, dstate=None):
         dout, alpha, beta = checked_gradients(dout, dstate, shape)
         dk, dv, dw, du = np.empty(shape, dtype), np.empty(shape, dtype), np.zeros(w.shape), np.zeros(w.shape)
         for part, pull in zip(reversed(parts), reversed(pullbacks), strict=True):
-            grads = pull(_by_token(dout, *part), alpha, beta)
-            _by_token(dk, *part)[:], _by_token(dv, *part)[:] = grads.k, grads.v
-            dw, du, (alpha, beta, _) = dw + grads.w, du + grads.u, grads.state
+            dout_part, dk_part, dv_part = (_by_token(x, *part) for x in (dout, dk, dv))
+            dw_part, du_part, alpha, beta = pull(dout_part, alpha, beta, dk_part, dv_part)
+            dw, du = dw + dw_part, du + du_part
         return Gradients(dw.astype(w_dtype), du.astype(u_dtype), dk, dv,
                          State(alpha, beta, before.num * alpha + before.den * beta))
 
@@ -115,16 +115,16 @@ def _chunk_length(length, width, dtype):
     return min(chunk, 32) if dtype == np.float32 else chunk
 
 
-def _whole_chunks(w, u, k, v, state):
-    """(out, state), pullback of N chunks; k, v, out by token, (S, N, ..., C), w and u in float64, no checks."""
+def _whole_chunks(w, u, k, v, state, out):
+    """N chunks, by token, into `out`; no checks. Arguments and results are those of `plain_chunks`."""
     # Inside the chunks all is in the dtype of k and v. Keys are measured from the largest one of their chunk and
     # channel, which changes nothing but keeps the digits of a small difference between large keys.
     base = np.ascontiguousarray(k.max(axis=0))                      # (N, ..., C)
-    arguments = w, u, k, v, state, base
+    arguments = w, u, k, v, state, base, out
     return plain_chunks(*arguments) or _scaled_chunks(*arguments)   # the first where it can: half of the work
 
 
-def _scaled_chunks(w, u, k, v, state, base):
+def _scaled_chunks(w, u, k, v, state, base, out):
     """What `plain_chunks` computes, for any keys: with the running scale of the recurrence."""
     chunk, dtype = len(k), k.dtype
     w_j, u_j = w.astype(dtype), u.astype(dtype)
@@ -134,13 +134,12 @@ def _scaled_chunks(w, u, k, v, state, base):
     left_behind = State(now.num.astype(float), now.den.astype(float), now.log_scale.astype(float) + base)
     start, end, fade_chunk = states_between(state, left_behind, chunk * w)
 
-    out = np.empty_like(k)
     start_j = now = _rounded(start, base)
     for j in range(chunk):
         out[j] = output(u_j, k[j] - base, v[j], now)
         now = advance(w_j, k[j] - base, v[j], now)
 
-    def pullback(dout, alpha_end, beta_end):
+    def pullback(dout, alpha_end, beta_end, dk, dv):
         """The loop of `gradient.backward`, on all chunks side by side; its symbols.
 
         Values are measured from the average v0 at the start of their chunk, v = v' + v0, for the sake of the digits
@@ -174,7 +173,6 @@ def _scaled_chunks(w, u, k, v, state, base):
         alpha, beta = (x[1:] * _factor(now.log_scale, end.log_scale - base) for x in (alphas, betas))
         alpha, beta = alpha.astype(dtype), (beta + v0 * alpha).astype(dtype)
 
-        dk, dv = np.empty_like(k), np.empty_like(k)
         dw, du = np.zeros(base.shape, dtype), np.zeros(base.shape, dtype)
         for j in reversed(range(chunk)):
             num, den, out, ahead, g_past, g_bonus, fade, join = kept[j]
@@ -186,10 +184,9 @@ def _scaled_chunks(w, u, k, v, state, base):
             alpha, beta = g_past + fade * alpha, fade * beta - g_past * out
 
         axes = tuple(range(dw.ndim - 1))
-        return Gradients(dw.sum(axes, dtype=np.float64), du.sum(axes, dtype=np.float64), dk, dv,
-                         State(alphas[0], betas[0], None))
+        return dw.sum(axes, dtype=np.float64), du.sum(axes, dtype=np.float64), alphas[0], betas[0]
 
-    return (out, State(*(x[-1].copy() for x in end))), pullback
+    return State(*(x[-1].copy() for x in end)), pullback
 
 
 def _rounded(state, base):

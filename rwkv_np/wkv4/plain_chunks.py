@@ -13,22 +13,22 @@ E = e^(k - c) lie between e^-REACH and 1, no sum of them over- or underflows, an
 import numpy as np
 
 from .between_chunks import adjoints_between, states_between
-from .gradient import Gradients
 from .state import State
 
 REACH = 40.0        # of keys below the largest of their chunk
 BONUS = 20.0        # of |u|, and of the incoming scale above the largest key
 
 
-def plain_chunks(w, u, k, v, state, base):
-    """WKV of whole chunks, or None where a key, u or what comes in is out of reach.
+def plain_chunks(w, u, k, v, state, base, out):
+    """WKV of whole chunks into `out`, or None where a key, u or what comes in is out of reach.
 
     w, u : (C,), float64
-    k, v : (S, N, ..., C), token j of chunk n at [j, n]
+    k, v, out : (S, N, ..., C), token j of chunk n at [j, n]
     state : State of (..., C)
     base : (N, ..., C), the largest key of each chunk
 
-    Returns (out, final state), pullback(dout, alpha, beta) -> Gradients; out, dout, dk, dv in the shape of k.
+    Returns the final state and pullback(dout, alpha, beta, dk, dv), which writes dk and dv and returns dw, du and the
+    adjoints of the incoming sums.
     """
     if np.abs(u).max(initial=0) > BONUS or (base - k.min(axis=0)).max(initial=0) > REACH:
         return None
@@ -52,20 +52,20 @@ def plain_chunks(w, u, k, v, state, base):
         return None
     to_base = np.exp(start.log_scale - base)                                # 0 for the empty state
 
-    out, z = np.empty_like(weight), np.empty_like(num)
+    z, weighted_sum = np.empty_like(num), np.empty_like(num)
     num, den = (start.num * to_base).astype(dtype), (start.den * to_base).astype(dtype)
     for j in range(chunk):                                                  # (num + gain E v) / (den + gain E)
-        np.multiply(gain, weighted[j], out=out[j])
-        out[j] += num
+        np.multiply(gain, weighted[j], out=weighted_sum)
+        weighted_sum += num
         np.multiply(gain, weight[j], out=z)
         z += den
-        out[j] /= z
+        np.divide(weighted_sum, z, out=out[j])
         num *= fade
         num += weighted[j]
         den *= fade
         den += weight[j]
 
-    def pullback(dout, alpha_end, beta_end):
+    def pullback(dout, alpha_end, beta_end, dk, dv):
         """The loop of `gradient.backward`; as in `chunked`, values are measured from the average v0 at the start."""
         v0 = np.divide(start.num, start.den, out=v[0].astype(float, order="C"), where=start.den > 0).astype(dtype)
         gs, values = np.array(dout, order="C"), np.subtract(v, v0, order="C")   # each g in the place of its dout
@@ -105,7 +105,7 @@ def plain_chunks(w, u, k, v, state, base):
         alpha[:], beta[:] = (x[1:] * np.exp(base - end.log_scale) for x in (alphas, betas))
         beta += v0 * alpha
 
-        dk, dv, dw, du = aheads, values, np.zeros_like(v0), np.zeros_like(v0)       # in place of what is used up
+        dw, du = np.zeros_like(v0), np.zeros_like(v0)
         for j in reversed(range(chunk)):
             np.multiply(gain, weight[j], out=z)
             z *= gs[j]                                                      # g e^u E
@@ -118,13 +118,13 @@ def plain_chunks(w, u, k, v, state, base):
             np.multiply(values[j], alpha, out=scratch)
             scratch += beta
             scratch *= weight[j]
-            dk[j] += scratch                                                # through the bonus + E (v alpha + beta)
-            np.multiply(weight[j], alpha, out=dv[j])
-            dv[j] += z                                                      # g e^u E + E alpha
+            np.add(scratch, aheads[j], out=dk[j])                           # through the bonus + E (v alpha + beta)
+            np.multiply(weight[j], alpha, out=scratch)
+            np.add(scratch, z, out=dv[j])                                   # g e^u E + E alpha
             one_back(j)
 
         axes = tuple(range(dw.ndim - 1))
         dw, du = np.exp(-w) * dw.sum(axes, dtype=np.float64), du.sum(axes, dtype=np.float64)
-        return Gradients(dw, du, dk, dv, State(alphas[0], betas[0], None))
+        return dw, du, alphas[0], betas[0]
 
-    return (out, State(*(x[-1].copy() for x in end))), pullback
+    return State(*(x[-1].copy() for x in end)), pullback

@@ -321,8 +321,7 @@ class RWKV4:
             if np.shape(array) != (self.n_layer, *batch, width):
                 raise ValueError(f"state.{name} has shape {np.shape(array)} but must be "
                                  f"{(self.n_layer, *batch, width)}: (layers, batch of the tokens, channels)")
-        dtypes = [self.dtype] * 2 + [np.float64] * 3
-        return tokens, State(*(np.asarray(s, dtype) for s, dtype in zip(state, dtypes, strict=True)))
+        return tokens, State(*(s.astype(self.dtype, copy=False) for s in state[:2]), *state[2:])
 
     def _checked_tokens(self, tokens, name, axes):
         tokens = np.asarray(tokens)

@@ -140,3 +140,13 @@ def test_bad_input_is_refused_by_name(call, message):
 def test_tokens_that_are_not_integers_are_refused():
     with pytest.raises(TypeError, match="must be integers"):
         random_model().forward([1.5])
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_forward_in_pieces_is_forward(batch, monkeypatch):
+    model, tokens = random_model(), np.random.default_rng(0).integers(17, size=(*batch, 23))
+    expected, expected_state = model.forward(tokens)
+    for piece in (1, 7, 22, 23):
+        monkeypatch.setattr("rwkv_np.rwkv4.PIECE", piece)
+        assert_same(model.forward(tokens), (expected, expected_state), 1e-11)
+        assert_same(model.forward(tokens, last_only=True), (expected[..., -1, :], expected_state), 1e-11)

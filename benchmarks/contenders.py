@@ -19,7 +19,7 @@ from rwkv_np.workers import Workers
 
 FOLDER = Path(os.environ.get("RWKV_NP_BENCHMARKS", "out/benchmarks"))       # models of 169M shape are put here
 PILE_169M = dict(vocab_size=50277, d_model=768, n_layer=12)
-PROMPT, DECODED = 512, 20
+PROMPT, DECODED = 512, 60
 WKV = dict(B=8, T=256, C=512)
 TURN = 0.3                                                                  # seconds that a turn takes at least, about
 STEP = dict(vocab=65, layers=4, channels=128, batch=12, context=64)         # nanoGPT's CPU recipe

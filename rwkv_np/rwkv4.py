@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import ops, wkv4
+from . import ops, rnn, wkv4
 from .params import LAYER, check_params, initial_params, layer_names
 from .wkv4.recurrent import advance, output
 
@@ -217,6 +217,9 @@ class RWKV4:
         token: int or (B,) -> logits (V,) or (B, V), and the state after it.
         """
         token, state = self._checked(token, state, axes=("an int", "(B,)"))
+        if token.ndim == 0:
+            logits, state = rnn.step(self.params, token, state)         # the same for one text, written out
+            return logits, State(*state)
         (x, _), states = self._embedded(token), []
         for layer in range(self.n_layer):
             x, layer_state = cell(x, self._layer(layer), State(*(s[layer] for s in state)))

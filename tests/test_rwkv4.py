@@ -5,6 +5,7 @@ import pytest
 from random_models import random_model
 
 from rwkv_np import RWKV4
+from rwkv_np.rwkv4 import State
 
 
 def assert_same(actual, expected, tolerance):
@@ -33,6 +34,16 @@ def test_any_mixture_of_forward_and_step_is_one_function(dtype, tolerance, batch
                 logits, state = model.forward(piece, state)
                 pieces.append(logits)
         assert_same((np.concatenate(pieces, axis=-2), state), whole, tolerance)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-13), (np.float32, 2e-6)])
+def test_the_page_of_rnn_and_the_cell_are_one_step(dtype, tolerance):
+    model, page, cells = random_model(dtype=dtype), None, None
+    for token in np.random.default_rng(8).integers(17, size=60):
+        logits, page = model.step(token, page)                  # one text: rnn.step
+        batch_logits, cells = model.step([token], cells)        # a batch of one: rwkv4.cell
+        assert_same((logits, page), (batch_logits[0], State(*(s[:, 0] for s in cells))), tolerance)
+        assert [s.dtype for s in page] == [s.dtype for s in cells]
 
 
 def test_last_only_gives_the_last_logits_and_the_same_state():

@@ -30,22 +30,18 @@ def plain_chunks(w, u, k, v, state, base, out):
     Returns the final state and pullback(dout, alpha, beta, dk, dv), which writes dk and dv and returns dw, du and the
     adjoints of the incoming sums.
     """
-    if np.abs(u).max(initial=0) > BONUS or (base - k.min(axis=0)).max(initial=0) > REACH:
-        return None
     chunk, dtype = len(k), k.dtype
     weight = np.subtract(k, base, order="C")                                # each token in one piece from here on
+    if np.abs(u).max(initial=0) > BONUS or weight.min(initial=0) < -REACH:
+        return None
     later = np.arange(chunk)[::-1].reshape(chunk, *[1] * base.ndim)         # how many tokens of the chunk follow
     top = (weight - (later * w).astype(dtype)).max(axis=0).astype(float)    # log of the largest weight at its end
     np.exp(weight, out=weight)                                              # E, (S, N, ..., C)
     fade, gain = (np.broadcast_to(x, base.shape).astype(dtype, order="C") for x in (np.exp(-w), np.exp(u)))
 
     weighted = np.multiply(weight, v, order="C")
-    num, den = np.zeros(base.shape, dtype), np.zeros(base.shape, dtype)
-    for j in range(chunk):
-        num *= fade
-        num += weighted[j]
-        den *= fade
-        den += weight[j]
+    after = np.exp(-np.arange(chunk)[:, None] * w).astype(dtype)            # (S, C), e^-jw, of a weight after j tokens
+    num, den = (np.einsum("s...c,sc->...c", x, after[::-1]) for x in (weighted, weight))
     left_behind = State(num * np.exp(-top), den * np.exp(-top), base + top)
     start, end, fade_chunk = states_between(state, left_behind, chunk * w)
     if (start.log_scale - base).max(initial=-np.inf) > BONUS:
@@ -90,7 +86,7 @@ def plain_chunks(w, u, k, v, state, base, out):
                 dens[j + 1] += weight[j]
 
         # Each chunk as if nothing came after it, then the short recurrence over chunks, last to first.
-        alpha, beta = np.zeros_like(v0), np.zeros_like(v0)
+        alpha, beta = np.einsum("s...c,sc->...c", gs, after), -np.einsum("s...c,sc->...c", g_outs, after)
 
         def one_back(j):                                                    # the adjoints from after j to before it
             np.multiply(alpha, fade, out=alpha)
@@ -98,8 +94,6 @@ def plain_chunks(w, u, k, v, state, base, out):
             np.multiply(beta, fade, out=beta)
             np.subtract(beta, g_outs[j], out=beta)
 
-        for j in reversed(range(chunk)):
-            one_back(j)
         alphas, betas = adjoints_between(
             alpha * to_base, (beta - v0 * alpha) * to_base, fade_chunk, alpha_end, beta_end)
         alpha[:], beta[:] = (x[1:] * np.exp(base - end.log_scale) for x in (alphas, betas))

@@ -74,8 +74,11 @@ def wkv(w, u, k, v, state=None, chunk=None):
     if chunk < 1:
         raise ValueError(f"chunk is {chunk} but must be at least 1")
 
-    # Whole chunks side by side, as many as the cache holds; what remains is a shorter chunk of its own after them.
-    body, together = length - length % chunk, chunk * max(1, _WIDTH // max(state.num.size, 1))
+    # Whole chunks side by side, in pieces of one size or nearly, none of more than the cache holds; what remains is a
+    # shorter chunk of its own after them.
+    chunks, room = length // chunk, max(1, _WIDTH // max(state.num.size, 1))
+    body, pieces = chunks * chunk, max(1, -(-chunks // room))
+    together = chunk * max(1, -(-chunks // pieces))
     parts = [(slice(t, min(t + together, body)), chunk) for t in range(0, body, together)]
     if body < length:
         parts.append((slice(body, length), length - body))

@@ -11,6 +11,7 @@ picture are written. --text FILE is tiny Shakespeare, for the training row.
 import argparse
 import gc
 import importlib.metadata
+import math
 import os
 import platform
 import subprocess
@@ -112,6 +113,11 @@ def table(rows, rounds, threads):
             yield work, np.median(times[ours]), against, np.median(times[theirs]), np.median(ratio), np.percentile(
                 ratio, [25, 75]), how, goal, medians
     yield from left_out
+
+
+def against_us(ratio, how):
+    """The ratio with two digits behind the point, rounded to the worse side."""
+    return f"{math.ceil(100 * ratio) / 100:.2f}" if how == "time" else f"{math.floor(100 * ratio) / 100:.2f}x"
 
 
 def verdict(ratio, how, goal):
@@ -242,7 +248,7 @@ def main():
 
     say(f"{options.rounds} rounds, medians; the middle half of the ratios in brackets.")
     say("")
-    say("| work | ours, ms | against | theirs, ms | ratio | goal |")
+    say("| work | ours | against | theirs | ratio | goal |")
     say("|---|---|---|---|---|---|")
     if not options.quick:
         prepare()
@@ -254,17 +260,18 @@ def main():
             continue
         work, ours, against, theirs, ratio, (low, high), how, goal, measured = result
         medians |= measured
-        say(f"| {work} | {1e3 * ours:.1f} | {against} | {1e3 * theirs:.1f} | {ratio:.2f}{'' if how == 'time' else 'x'} "
-            f"({low:.2f} to {high:.2f}) | {verdict(ratio, how, goal)} |")
+        say(f"| {work} | {1e3 * ours:.1f} | {against} | {1e3 * theirs:.1f} | {against_us(ratio, how)} "
+            f"({against_us(low, how)} to {against_us(high, how)}) | {verdict(ratio, how, goal)} |")
     peak, needed = peak_memory()
     say(f"| peak memory of `loss_and_grads` | {peak / 1e6:.0f} MB | gradients and what must be kept "
-        f"| {needed / 1e6:.0f} MB | {peak / needed:.2f} | {verdict(peak / needed, 'time', 1.5)} |")
+        f"| {needed / 1e6:.0f} MB | {against_us(peak / needed, 'time')} | {verdict(peak / needed, 'time', 1.5)} |")
     if options.text and not options.quick:
         ours, theirs = time_to_loss(options.text, options.threads)
         if ours and theirs:
             there = "" if theirs[2] <= 1.88 else f", still at {theirs[2]:.2f}"
             say(f"| training to a validation loss of 1.88 | {ours[0]:.1f} s (step {ours[1]}) | Transformer in PyTorch "
-                f"| {theirs[0]:.1f} s (step {theirs[1]}{there}) | {'below ' * bool(there)}{ours[0] / theirs[0]:.2f} "
+                f"| {theirs[0]:.1f} s (step {theirs[1]}{there}) "
+                f"| {'below ' * bool(there)}{against_us(ours[0] / theirs[0], 'time')} "
                 f"| {verdict(ours[0] / theirs[0], 'time', 0.25)} |")
         else:
             reasons.append(f"training to a loss of 1.88: ours {ours}, the Transformer {theirs}")

@@ -5,7 +5,7 @@ import cProfile
 import numpy as np
 import pytest
 
-from benchmarks.__main__ import ROWS, missing, verdict
+from benchmarks.__main__ import ROWS, against_us, missing, verdict
 from benchmarks.profiling import PURPOSES, shares
 from rwkv_np import RWKV4
 
@@ -38,3 +38,8 @@ def test_verdict_knows_which_way_is_better():
     assert verdict(1.2, "faster", 1.15).endswith(": reached") and verdict(1.1, "faster", 1.15).endswith("not reached")
     assert verdict(0.9, "time", 1.0).endswith(": reached") and verdict(1.1, "time", 1.0).endswith("not reached")
     assert verdict(5.0, "faster", None) == ""
+
+
+def test_a_ratio_that_misses_its_goal_does_not_look_as_if_it_did_not():
+    assert against_us(1.149, "faster") == "1.14x" and against_us(0.929, "share") == "0.92x"
+    assert against_us(1.001, "time") == "1.01" and against_us(0.25, "time") == "0.25"

@@ -343,7 +343,7 @@ class RWKV4:
 
 def _stacked(states):
     """One State from those of the layers, (L, ..., D or A) each."""
-    return State(*(np.concatenate(s).reshape(len(s), *s[0].shape) for s in zip(*states, strict=True)))
+    return State(*map(np.stack, zip(*states, strict=True)))
 
 
 def _named(prefix, dx, grads):

@@ -7,7 +7,7 @@ A recurrence over T tokens is T dependent steps. Cut time into N chunks of S tok
 3. from there all chunks run side by side once more, now with their outputs.
 
 N + 2 S Python steps instead of T, on arrays N times as large, and the same work per token: linear in T. Where the
-cache does not hold a token of every chunk, a long text goes by pieces of as many chunks as it holds.
+cache does not hold a token of every chunk, a long text goes by pieces of at most as many chunks as it holds.
 
 The pullback does the same in reverse: the adjoint of the state is a linear recurrence too, backwards in time. Only k
 (or its exponential), v and the N chunk-start states are kept for it; the rest is computed again. What crosses a chunk

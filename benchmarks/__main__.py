@@ -282,7 +282,7 @@ def main():
 
 
 def profiles():
-    """Where the time goes, as a table: a training step and a prompt, by purpose, in ms and as a share of the products."""
+    """Where the time goes in a training step and in a prompt: a table in ms and as a share of the products."""
     from .contenders import read_ours, step_one
     from .profiling import shares
 

@@ -147,12 +147,13 @@ def time_to_loss(text, threads, goal=1.88):
 
     Seconds of training, without those of validating. Windows of 64 characters, the state reset in each.
     """
-    from rwkv_np import RWKV4, data
-    from rwkv_np.tokenizer import Characters
-    from rwkv_np.train import Recipe, Run, evaluate
-    from rwkv_np.workers import Workers
+    from rwkv_np import RWKV4
+    from rwkv_np.text import corpora
+    from rwkv_np.text.tokenizer import Characters
+    from rwkv_np.training.loop import Recipe, Run, evaluate
+    from rwkv_np.training.workers import Workers
 
-    corpus = data.from_file(text)
+    corpus = corpora.from_file(text)
     tokenizer = Characters(corpus.train + corpus.validation)
     tokens, held_out = (np.array(tokenizer.encode(t)) for t in (corpus.train, corpus.validation))
     recipe = Recipe(steps=400)
@@ -295,8 +296,8 @@ def profiles():
 
 def write_page(lines, medians):
     """docs/benchmarks.md, from the text that stands in benchmarks/page.md and what was measured."""
-    from rwkv_np import plots
-    from rwkv_np.train import keep_freed_memory
+    from rwkv_np.study import plots
+    from rwkv_np.training.loop import keep_freed_memory
 
     keep_freed_memory()
     ms = defaultdict(lambda: float("nan"), medians)         # a peer that is not here leaves nan

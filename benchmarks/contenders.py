@@ -14,8 +14,8 @@ import numpy as np
 
 from rwkv_np import RWKV4, load, wkv4
 from rwkv_np.params import shapes
-from rwkv_np.train import Recipe, Run, keep_freed_memory
-from rwkv_np.workers import Workers
+from rwkv_np.training.loop import Recipe, Run, keep_freed_memory
+from rwkv_np.training.workers import Workers
 
 FOLDER = Path(os.environ.get("RWKV_NP_BENCHMARKS", "out/benchmarks"))       # models of 169M shape are put here
 PILE_169M = dict(vocab_size=50277, d_model=768, n_layer=12)

@@ -11,8 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import rwkv_np
-from rwkv_np import plots, plots_lessons, trace, wkv4
-from rwkv_np.train import Run
+from rwkv_np import wkv4
+from rwkv_np.study import plots, plots_lessons, trace
+from rwkv_np.training.loop import Run
 
 DOCS = Path(__file__).parent
 SENTENCE = "Return a new list from the items of the sequence."

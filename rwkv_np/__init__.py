@@ -4,7 +4,7 @@ The paper: arXiv:2305.13048 (RWKV-4). Start reading at `rwkv_np.wkv4`.
 """
 
 from . import ops, wkv4
-from .checkpoint import CheckpointError, load, load_state, save, save_hf, save_state
+from .files.checkpoint import CheckpointError, load, load_state, save, save_hf, save_state
 from .rwkv4 import RWKV4, State
 from .sampling import generate
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rwkv_np.rwkv4 import RWKV4
 from rwkv_np.sampling import generate, probabilities, read_prompt, sample, stream_text
-from rwkv_np.tokenizer import Bytes
+from rwkv_np.text.tokenizer import Bytes
 
 
 class Toy:

@@ -15,8 +15,8 @@ The reference is `wkv4.recurrent` in float64. Errors are relative to max|v| of t
 import numpy as np
 
 from .. import wkv4
-from .battery import TOLERANCE, cases
-from .diagnosis import likeliest_cause
+from .cases import TOLERANCE, cases
+from .known_bugs import likeliest_cause
 from .report import Report, Result
 
 __all__ = ["Report", "cases", "check_rwkv4", "check_wkv4", "check_wkv4_backward"]

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from .. import wkv4
-from ..checkpoint import CheckpointError, read_tensors, write_beside
+from ..files.checkpoint import CheckpointError, read_tensors, write_beside
 from . import _judge, check_wkv4_backward
-from .battery import TOLERANCE, cases
+from .cases import TOLERANCE, cases
 from .report import Report, Result
 
 VERSION = 1

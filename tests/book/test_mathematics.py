@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rwkv_np import hugging_face, params, wkv4
+from rwkv_np import params, wkv4
+from rwkv_np.files import hugging_face
 
 DOCS = Path(__file__).parents[2] / "docs"
 

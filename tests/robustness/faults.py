@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 
 import rwkv_np
-from rwkv_np.train import Recipe, Run, train
+from rwkv_np.training.loop import Recipe, Run, train
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "The quick brown fox jumps over the lazy dog. " * 60

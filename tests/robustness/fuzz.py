@@ -11,7 +11,8 @@ import numpy as np
 from random_models import random_model
 
 import rwkv_np
-from rwkv_np import checkpoint, tokenizer
+from rwkv_np.files import checkpoint
+from rwkv_np.text import tokenizer
 
 WORLD = "".join(f"{n + 1} {bytes([n])!r} 1\n" for n in range(256)) + "257 'ab' 2\n258 'Grüße' 7\n"
 

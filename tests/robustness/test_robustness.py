@@ -17,7 +17,8 @@ import faults
 import fuzz
 
 import rwkv_np
-from rwkv_np import sampling, tokenizer, wkv4
+from rwkv_np import sampling, wkv4
+from rwkv_np.text import tokenizer
 
 FORMS = [wkv4.recurrent, wkv4.all_pairs, wkv4.scan, wkv4.chunked]
 

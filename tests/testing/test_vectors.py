@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rwkv_np import wkv4
-from rwkv_np.__main__ import main
+from rwkv_np.cli.main import main
 from rwkv_np.testing import vectors
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,92 @@
+"""Ours against PyTorch, `transformers` and the official runtime: their numbers, stored by peers.py."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_models import random_model
+from safetensors.numpy import load_file
+
+import rwkv_np
+from rwkv_np.text import tokenizer
+
+FIXTURES = Path(__file__).parent / "fixtures"
+SQUARE = dict(vocab_size=17, d_model=8, n_layer=3, d_ffn=32, d_att=8, seed=1)      # as in peers.py
+
+
+@pytest.fixture(params=["square", "lean", "wide"])
+def peer(request):
+    """A model read from PyTorch's file, and what the peers made of it."""
+    return (rwkv_np.load(FIXTURES / f"{request.param}.pth"),
+            load_file(FIXTURES / f"{request.param}.expected.safetensors"))
+
+
+def assert_near(ours, theirs, tolerance):
+    """Relative to their largest number."""
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() <= tolerance * np.abs(theirs).max()
+
+
+def steps(model, tokens):
+    state, logits = None, []
+    for t in range(tokens.shape[-1]):
+        out, state = model.step(tokens[..., t], state)
+        logits.append(out)
+    return np.stack(logits, -2), state
+
+
+@pytest.mark.parametrize("run", [lambda model, tokens: model.forward(tokens), steps], ids=["forward", "step"])
+def test_logits_and_state_in_float32_are_the_peers_to_1e_5(peer, run):
+    model, expected = peer
+    logits, state = run(model, expected["tokens"])
+    compared = 0
+    for who in ("transformers float32", "official"):
+        if f"{who}/logits" in expected:
+            assert_near(logits, expected[f"{who}/logits"], 1e-5)
+            compared += 1
+        if f"{who}/state/num" in expected:
+            theirs = rwkv_np.State(*(expected[f"{who}/state/{name}"] for name in rwkv_np.State._fields))
+            factor = np.exp(theirs.log_scale - state.log_scale)         # the sums, brought to our scale
+            assert_near(state.att_shift, theirs.att_shift, 1e-5)
+            assert_near(state.ffn_shift, theirs.ffn_shift, 1e-5)
+            assert_near(state.num, theirs.num * factor, 1e-5)
+            assert_near(state.den, theirs.den * factor, 1e-5)
+    assert compared == (2 if model.d_att == model.d_model else 1)
+
+
+@pytest.mark.parametrize("kind, tolerance", [("as shipped", 1e-6), ("exact", 1e-9)])
+def test_loss_and_gradients_in_double_are_those_of_transformers(peer, kind, tolerance):
+    """As shipped, its operator rounds keys to float32; "exact" differs in that alone."""
+    model, expected = peer
+    tokens = expected["tokens"]
+    model = model.astype(np.float64)
+    assert_near(model.forward(tokens)[0], expected[f"transformers {kind}/logits"], tolerance)
+    loss, grads = model.loss_and_grads(tokens[:, :-1], tokens[:, 1:])
+    assert_near(np.array([loss]), expected[f"transformers {kind}/loss"], tolerance)
+    for name, grad in grads.items():
+        assert_near(grad, expected[f"transformers {kind}/grads/{name}"], tolerance)
+
+
+@pytest.mark.parametrize("file, rounding", [
+    ("square.pth", 0), ("square.strided.pth", 0), ("hf", 0), ("hf-in-parts", 0),
+    ("hf-in-parts/model.safetensors.index.json", 0), ("square.float16.pth", 2**-11), ("square.bfloat16.pth", 2**-8)])
+def test_files_of_others_hold_the_numbers_they_were_made_from(file, rounding):
+    model, original = rwkv_np.load(FIXTURES / file), random_model(**SQUARE, dtype=np.float32)
+    assert list(original.params) == sorted(model.params, key=list(original.params).index)
+    for name, array in original.params.items():
+        np.testing.assert_allclose(model.params[name], array, rtol=rounding, atol=1e-7 * bool(rounding), err_msg=name)
+    assert all(a.flags.writeable for a in model.params.values())        # ours to train
+
+
+def test_the_format_of_old_pytorch_is_refused_with_the_line_that_converts_it():
+    with pytest.raises(rwkv_np.CheckpointError, match=r"square.old.pth: .*before version 1.6.*torch.save\(torch.load"):
+        rwkv_np.load(FIXTURES / "square.old.pth")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_what_we_write_is_the_file_that_pytorch_has_read(dtype, tmp_path):
+    """ours.*.pth were written by us and then read, name by name and number by number, by PyTorch."""
+    model = random_model(**SQUARE, dtype=np.float32)
+    model.tokenizer, model.facts = tokenizer.Characters("abcdefghijklmnopq"), {"corpus": "none"}
+    rwkv_np.save(model, tmp_path / "x.pth", dtype)
+    assert (tmp_path / "x.pth").read_bytes() == (FIXTURES / f"ours.{dtype}.pth").read_bytes()

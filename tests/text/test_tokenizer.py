@@ -1,0 +1,359 @@
+"""Tokenizers: what goes in comes out, and cutting agrees with what others publish or with brute force."""
+
+import json
+import unicodedata
+
+import numpy as np
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rwkv_np.text import tokenizer
+from rwkv_np.text.tokenizer import BPE, Bytes, Characters, World
+
+SAMPLE = "The past fades; the decay rate says how fast. Der Zerfall läßt sie verblassen. 過去は薄れる。\n"
+SINGLE_BYTES = [bytes([byte]) for byte in range(256)]
+SMALL_WORLD = World([*SINGLE_BYTES, b"ab", b"abc", b"abcdef", b"bcd", b"  ", b"\xc3\xa9", b"\xff\xfe"])
+TRAINED = BPE.train(SAMPLE * 3, 300)
+
+
+def longest_match(entries, data):
+    """Greedy cutting as it is defined: at each place try every entry, take the longest. Slow and obvious."""
+    tokens = []
+    while data:
+        fitting = [token for token, entry in enumerate(entries) if entry and data.startswith(entry)]
+        tokens.append(max(fitting, key=lambda token: len(entries[token])))
+        data = data[len(entries[tokens[-1]]):]
+    return tokens
+
+
+@pytest.fixture(scope="module")
+def world_file(data_dir):
+    return data_dir / "rwkv_vocab_v20230424.txt"
+
+
+@pytest.fixture(scope="module")
+def world(world_file):
+    return tokenizer.load(world_file)
+
+
+@pytest.fixture(scope="module")
+def pile(data_dir):
+    return tokenizer.load(data_dir / "20B_tokenizer.json")
+
+
+@pytest.fixture(scope="module")
+def library(data_dir):
+    return tokenizers.Tokenizer.from_file(str(data_dir / "20B_tokenizer.json"))
+
+
+# --- Round trips -----------------------------------------------------------------------------------------
+
+@settings(max_examples=200)
+@given(st.text())
+@pytest.mark.parametrize("kind", [Bytes(), SMALL_WORLD, TRAINED], ids=["bytes", "world", "bpe"])
+def test_any_text_comes_back(kind, text):
+    tokens = kind.encode(text)
+    assert kind.decode(tokens) == text
+    assert kind.decode_bytes(np.array(tokens, dtype=int)) == text.encode()
+
+
+@settings(max_examples=200)
+@given(st.binary())
+@pytest.mark.parametrize("kind", [Bytes(), SMALL_WORLD], ids=["bytes", "world"])
+def test_any_bytes_come_back(kind, data):
+    assert kind.decode_bytes(kind.encode(data)) == data
+
+
+@pytest.mark.parametrize("text", [" leading", "two  spaces", "\r\n\t\x00", "e\u0301 \u212b", "", "𝄞🙂"])
+def test_trained_bpe_adds_and_changes_nothing(text):
+    assert TRAINED.decode(TRAINED.encode(text)) == text
+
+
+@settings(max_examples=200)
+@given(st.text(alphabet=sorted(set(SAMPLE))))
+def test_characters_come_back(text):
+    kind = Characters(SAMPLE)
+    tokens = kind.encode(text)
+    assert len(tokens) == len(text)
+    assert kind.decode(tokens) == text
+
+
+@settings(max_examples=100)
+@given(text=st.text())
+def test_world_file_returns_any_text(world, text):
+    assert world.decode(world.encode(text)) == text
+
+
+@settings(max_examples=100)
+@given(data=st.binary())
+def test_world_file_returns_any_bytes(world, data):
+    assert world.decode_bytes(world.encode(data)) == data
+
+
+@settings(max_examples=100)
+@given(text=st.text())
+def test_pile_file_returns_any_text_in_normal_form_c(pile, text):
+    assert pile.decode(pile.encode(text)) == unicodedata.normalize("NFC", text)
+
+
+def test_pile_file_composes_what_its_docstring_says_it_does(pile):
+    assert pile.decode(pile.encode("e\u0301")) == "\u00e9"
+    assert pile.decode(pile.encode("\u212b")) == "\u00c5"
+
+
+def test_shakespeare_comes_back(data_dir, world, pile):
+    text = (data_dir / "tinyshakespeare.txt").read_text(encoding="utf-8")
+    for kind in world, pile:
+        assert kind.decode(kind.encode(text)) == text
+
+
+# --- Cutting ---------------------------------------------------------------------------------------------
+
+@settings(max_examples=300)
+@given(st.one_of(st.text(alphabet="abcdef é").map(str.encode), st.binary(max_size=20)))
+def test_small_world_takes_the_longest_entry(data):
+    assert SMALL_WORLD.encode(data) == longest_match(SMALL_WORLD._pieces, data)
+
+
+@settings(max_examples=15)
+@given(text=st.one_of(st.text(alphabet=" 01\n,.;!?'-=", max_size=30), st.text(max_size=10)))
+def test_world_file_takes_the_longest_entry(world, text):
+    assert world.encode(text) == longest_match(world._pieces, text.encode())
+
+
+def test_world_file_agrees_with_a_published_encoding(world):
+    # README of cahya-wirawan/rwkv-tokenizer (an independent implementation in Rust).
+    text = "Today is a beautiful day. 今天是美好的一天。"
+    assert world.encode(text) == [33520, 4600, 332, 59219, 21509, 47, 33, 10381, 11639, 13091, 15597, 11685,
+                                  14734, 10250, 11639, 10080]
+
+
+@pytest.mark.parametrize(("text", "tokens"), [
+    # As published in tests of runtimes for Pythia, Mamba and others, which share this vocabulary.
+    ("Hello, I am", [12092, 13, 309, 717]),
+    ("Hello, World!", [12092, 13, 3645, 2]),
+    ("The quick brown fox jumps over the lazy dog.",
+     [510, 3158, 8516, 30013, 27287, 689, 253, 22658, 4370, 15]),
+    ("multiple   spaces", [34263, 50275, 31748]),
+    ("trailing spaces  ", [7604, 4837, 8470, 50276]),
+    ("newline\ntest", [1826, 1282, 187, 2566]),
+    ("DON'T", [39153, 8, 53]),
+    ("1234567890", [42594, 25025, 2270]),
+])
+def test_pile_file_agrees_with_published_encodings(pile, text, tokens):
+    assert pile.encode(text) == tokens
+
+
+@settings(max_examples=100)
+@given(text=st.text(alphabet=st.characters(max_codepoint=0x2fff)))
+def test_pile_bytes_agree_with_the_librarys_own_decoder(pile, library, text):
+    tokens = library.encode(text).ids
+    assert pile.encode(text) == tokens
+    assert pile.decode_bytes(tokens).decode() == library.decode(tokens, skip_special_tokens=False)
+
+
+def test_trained_bpe_merges_what_is_frequent():
+    kind = BPE.train("abab abab abab abab xyz", 258)
+    assert [kind.decode([token]) for token in (256, 257)] == ["ab", "abab"]
+    assert kind.encode("abab")[0] == 257
+
+
+def test_bpe_is_trained_the_same_way_twice():
+    assert BPE.train(SAMPLE * 3, 300).to_json() == TRAINED.to_json()
+
+
+def test_a_text_too_short_for_its_vocabulary_gives_a_smaller_one():
+    assert BPE.train("ab", 1000).vocab_size == 257
+
+
+def test_spelling_a_special_token_is_plain_text():
+    spelled = "<|endoftext|>"
+    for kind in Bytes(), Characters(spelled), TRAINED, SMALL_WORLD:
+        assert len(kind.encode(spelled)) > 1
+        assert kind.decode(kind.encode(spelled)) == spelled
+    assert SMALL_WORLD.decode([0]) == ""
+
+
+def test_spelling_a_special_token_of_the_pile_file_is_that_token(pile):
+    assert pile.encode("a<|endoftext|>") == [66, 0]
+    assert pile.decode([66, 0]) == "a<|endoftext|>"
+
+
+# --- Ids, labels, sizes ----------------------------------------------------------------------------------
+
+def test_sizes():
+    assert Bytes().vocab_size == 256
+    assert Characters("abca").vocab_size == 3
+    assert TRAINED.vocab_size == 300
+    assert SMALL_WORLD.vocab_size == 1 + 256 + 7     # the reserved id, the bytes, the longer entries
+
+
+def test_sizes_of_real_vocabularies(world, pile):
+    assert pile.vocab_size == 50277
+    assert world.vocab_size == 65530
+    assert world.fits(65530) and world.fits(65536) and not world.fits(50277)
+    assert pile.fits(50277) and not pile.fits(65536)
+
+
+@pytest.mark.parametrize("kind", [Bytes(), Characters("abc"), SMALL_WORLD, TRAINED],
+                         ids=["bytes", "characters", "world", "bpe"])
+@pytest.mark.parametrize("back", ["decode", "decode_bytes"])
+def test_unknown_ids_are_named(kind, back):
+    for token in (-1, kind.vocab_size, 10**20):
+        with pytest.raises(ValueError, match=f"{token} is outside .* from 0 to {kind.vocab_size - 1}"):
+            getattr(kind, back)([0, token])
+    with pytest.raises(ValueError, match="outside"):
+        kind.token(-1)
+    with pytest.raises(TypeError):
+        kind.decode([1.0])
+
+
+def test_half_a_character_is_replaced_in_text_and_exact_in_bytes():
+    half = "é".encode()[:1]
+    tokens = Bytes().encode(half)
+    assert Bytes().decode(tokens) == "\ufffd"
+    assert Bytes().decode_bytes(tokens) == half
+    assert TRAINED.decode_bytes(TRAINED.encode("é🙂")[:1]) in ("é".encode(), half)
+
+
+def test_labels_are_visible():
+    assert [Bytes().token(byte) for byte in b"a \t\r\x00"] == ["a", "·", "⇥", "\\r", "\\x00"]
+    assert Bytes().token(0xE4) == "\\xe4"
+    assert Characters("\u200b").token(0) == "\\u200b"
+    assert SMALL_WORLD.token(0) == "<end of text>"
+    assert Characters("a\n").token(0) == "⏎"
+
+
+def test_labels_of_real_vocabularies_are_visible(world, pile):
+    assert pile.token(pile.encode(" the")[0]) == "·the"
+    assert world.token(world.encode("\n")[0]) == "⏎"
+    for kind in world, pile:
+        assert all(kind.token(token).isprintable() for token in range(kind.vocab_size))
+
+
+def test_an_unknown_character_is_named():
+    with pytest.raises(ValueError, match=r"'ß' \(U\+00DF\)"):
+        Characters("Strasse").encode("Straße")
+
+
+def test_half_of_a_surrogate_pair_is_refused():
+    for kind in Bytes(), TRAINED, SMALL_WORLD, Characters("a"):
+        with pytest.raises(ValueError, match="surrogates"):
+            kind.encode("a\ud800")
+
+
+def test_what_is_no_text_is_refused():
+    for kind in Bytes(), TRAINED, SMALL_WORLD, Characters("a"):
+        with pytest.raises(TypeError, match="type int but must be str"):
+            kind.encode(5)
+    with pytest.raises(ValueError, match="utf-8"):
+        TRAINED.encode(b"\xff")
+    with pytest.raises(ValueError, match="empty"):
+        Characters("")
+    with pytest.raises(ValueError, match="255 but must be at least 256"):
+        BPE.train("ab", 255)
+
+
+# --- Files -----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind", [Bytes(), Characters(SAMPLE), SMALL_WORLD, TRAINED],
+                         ids=["bytes", "characters", "world", "bpe"])
+def test_json_holds_the_whole_tokenizer(kind, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(kind.to_json(), encoding="utf-8")
+    for again in tokenizer.from_json(kind.to_json()), tokenizer.load(tmp_path / "tokenizer.json"):
+        assert type(again) is type(kind)
+        assert again.vocab_size == kind.vocab_size
+        assert again.encode(SAMPLE) == kind.encode(SAMPLE)
+        for token in range(kind.vocab_size):
+            assert again.decode_bytes([token]) == kind.decode_bytes([token])
+
+
+def test_load_recognises_files(data_dir, world_file, world, pile):
+    assert type(world) is World and type(pile) is BPE
+    assert World.from_file(world_file).encode(SAMPLE) == world.encode(SAMPLE)
+    assert BPE.from_file(data_dir / "20B_tokenizer.json").encode(SAMPLE) == pile.encode(SAMPLE)
+    assert tokenizer.from_json(world.to_json()).encode(SAMPLE) == world.encode(SAMPLE)
+
+
+@pytest.mark.parametrize("setting", [
+    {"truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}},
+    {"padding": {"strategy": {"Fixed": 500}, "direction": "Right", "pad_to_multiple_of": None,
+                 "pad_id": 0, "pad_type_id": 0, "pad_token": "!"}},
+    {"post_processor": {"type": "TemplateProcessing", "pair": [],
+                        "single": [{"SpecialToken": {"id": "!", "type_id": 0}},
+                                   {"Sequence": {"id": "A", "type_id": 0}}],
+                        "special_tokens": {"!": {"id": "!", "ids": [0], "tokens": ["!"]}}}},
+], ids=["truncation", "padding", "added tokens"])
+def test_a_file_that_would_cut_or_add_tokens_does_not(setting):
+    content = json.loads(TRAINED.to_json()) | setting
+    assert BPE(json.dumps(content)).encode(SAMPLE) == TRAINED.encode(SAMPLE)
+
+
+WORLD_LINES = [f"{byte + 1} {chr(byte)!r} 1" if byte < 128 else f"{byte + 1} {bytes([byte])!r} 1"
+               for byte in range(256)]
+
+
+def test_a_small_world_file_with_either_line_ending_loads(tmp_path):
+    for name, ending in ("unix", "\n"), ("dos", "\r\n"):
+        (tmp_path / name).write_bytes(ending.join([*WORLD_LINES, "257 'né' 3", ""]).encode())
+        assert tokenizer.load(tmp_path / name).encode("né") == [257]
+
+
+@pytest.mark.parametrize(("line", "found"), [
+    ("257 'ab' 3", "line 257 is \"257 'ab' 3\""),                    # wrong length
+    ("257 'é' 1", "has 2 bytes"),                                    # counted in characters, not bytes
+    ("258 'ab' 2", "line 257"),                                      # wrong number
+    ("257 'ab'", "line 257"),
+    ("", "line 257"),
+    ("257 'ab 2", "line 257"),                                       # open quote
+    ("257 12 2", "must be str or bytes"),
+    ("257 str('ab') 2", "line 257"),                                 # nothing is executed
+    ("257 " + "(" * 5000 + " 2", "line 257"),
+    ("257 " + "-" * 50_000 + "1 2", "line 257"),
+    ("257 'a' 1", "entry 257 is b'a', as is 98"),                    # twice
+    ("257 '' 0", "entry 257 is b'', as is 0"),
+])
+def test_a_malformed_world_file_is_refused_by_name_and_line(tmp_path, line, found):
+    (tmp_path / "vocab.txt").write_text("\n".join([*WORLD_LINES, line, "258 'zz' 2", ""]), encoding="utf-8")
+    with pytest.raises(ValueError) as error:
+        tokenizer.load(tmp_path / "vocab.txt")
+    assert found in str(error.value)
+    assert "vocab.txt" in str(error.value)
+
+
+def test_a_world_file_without_every_byte_is_refused(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(WORLD_LINES[:-1]), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"vocab.txt: no entry is the byte b'\\xff'"):
+        tokenizer.load(tmp_path / "vocab.txt")
+
+
+@pytest.mark.parametrize("text", [
+    "{", "{}", '{"kind": "words"}', '{"kind": "characters"}', '{"kind": "characters", "characters": ""}',
+    '{"kind": "world", "entries": [1]}', '{"kind": "world", "entries": ["a", "\u4e00"]}', '{"model": {}}',
+    '{"a":' * 100_000, "", "no tokenizer",
+    json.dumps({**json.loads(TRAINED.to_json()), "decoder": None}),
+    '{"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}, "added_tokens": []}',
+])
+def test_any_other_file_is_refused_by_name(tmp_path, text):
+    (tmp_path / "some.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="some.json"):
+        tokenizer.load(tmp_path / "some.json")
+
+
+@pytest.mark.parametrize(("vocab", "found"), [
+    ({"a": 0, "b": 2}, "none has the id 1"),
+    ({"a": 0, "\u2581b": 1}, "'\u2581' stands for no byte"),
+])
+def test_a_bpe_that_is_not_bytewise_is_refused(vocab, found):
+    content = json.loads(TRAINED.to_json())
+    content["model"] |= {"vocab": vocab, "merges": []}
+    with pytest.raises(ValueError, match=found):
+        BPE(json.dumps(content))
+
+
+def test_a_file_that_is_not_utf8_is_refused_by_name(tmp_path):
+    (tmp_path / "binary").write_bytes(b"\x80\x02")
+    with pytest.raises(ValueError, match="binary: .*utf-8"):
+        tokenizer.load(tmp_path / "binary")

@@ -150,24 +150,24 @@ def time_to_loss(text, threads, goal=1.88):
     from rwkv_np import RWKV4
     from rwkv_np.text import corpora
     from rwkv_np.text.tokenizer import Characters
-    from rwkv_np.training.loop import Recipe, Run, evaluate
+    from rwkv_np.training.loop import Run, TrainConfig, evaluate
     from rwkv_np.training.workers import Workers
 
     corpus = corpora.from_file(text)
     tokenizer = Characters(corpus.train + corpus.validation)
     tokens, held_out = (np.array(tokenizer.encode(t)) for t in (corpus.train, corpus.validation))
-    recipe = Recipe(steps=400)
-    run = Run.start(RWKV4.init(tokenizer.vocab_size, 128, 4), recipe)
+    config = TrainConfig(max_steps=400)
+    run = Run.start(RWKV4.init(tokenizer.vocab_size, 128, 4), config)
     ours, seconds = None, 0.0
     with Workers(run.model, threads) as workers:
-        for step in range(recipe.steps):
+        for step in range(config.max_steps):
             began = time.perf_counter()
-            starts = run.rng.integers(len(tokens) - recipe.context, size=recipe.batch)
-            windows = tokens[starts[:, None] + np.arange(recipe.context + 1)]
+            starts = run.rng.integers(len(tokens) - config.context_length, size=config.batch_size)
+            windows = tokens[starts[:, None] + np.arange(config.context_length + 1)]
             _, grads = workers.loss_and_grads(windows[:, :-1], windows[:, 1:])
-            run.adam.update(run.model.params, grads, step, recipe)
+            run.adam.update(run.model.params, grads, step, config)
             seconds += time.perf_counter() - began
-            if step % 20 == 19 and (loss := evaluate(run.model, held_out, recipe.context)) <= goal:
+            if step % 20 == 19 and (loss := evaluate(run.model, held_out, config.context_length)) <= goal:
                 ours = seconds, step + 1, loss
                 break
     if missing("step_transformer"):

@@ -14,7 +14,7 @@ import numpy as np
 
 from rwkv_np import RWKV4, load, wkv4
 from rwkv_np.params import shapes
-from rwkv_np.training.loop import Recipe, Run, keep_freed_memory
+from rwkv_np.training.loop import Run, TrainConfig, keep_freed_memory
 from rwkv_np.training.workers import Workers
 
 FOLDER = Path(os.environ.get("RWKV_NP_BENCHMARKS", "out/benchmarks"))       # models of 169M shape are put here
@@ -233,12 +233,13 @@ def step_one():
 
 def step_by(learner):
     model = RWKV4.init(STEP["vocab"], STEP["channels"], STEP["layers"])
-    run, learner = Run.start(model, Recipe(batch=STEP["batch"], context=STEP["context"])), learner(model)
+    run = Run.start(model, TrainConfig(batch_size=STEP["batch"], context_length=STEP["context"]))
+    learner = learner(model)
     tokens = np.random.default_rng(0).integers(STEP["vocab"], size=(STEP["batch"], STEP["context"] + 1))
 
     def once():
         _, grads = learner.loss_and_grads(tokens[:, :-1], tokens[:, 1:])
-        run.adam.update(model.params, grads, 200, run.recipe)
+        run.adam.update(model.params, grads, 200, run.config)
 
     return once, 1
 

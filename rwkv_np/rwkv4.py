@@ -160,7 +160,7 @@ class RWKV4:
         check_params(params)
         self.params = params
         self.tokenizer = None           # what turns text into this model's tokens, if it is known
-        self.facts = {}                 # how the model came about: what it read, for how long
+        self.metadata = {}                 # how the model came about: what it read, for how long
 
     @classmethod
     def init(cls, vocab_size, d_model, n_layer, d_ffn=None, seed=0, dtype=np.float32):
@@ -177,7 +177,7 @@ class RWKV4:
     def astype(self, dtype):
         """A copy of the model in another dtype."""
         model = RWKV4({name: array.astype(dtype) for name, array in self.params.items()})
-        model.tokenizer, model.facts = self.tokenizer, dict(self.facts)
+        model.tokenizer, model.metadata = self.tokenizer, dict(self.metadata)
         return model
 
     def initial_state(self, batch=()):

@@ -16,7 +16,7 @@ from ..sampling import generate, stream_text
 from ..study import plots, trace
 from ..text import corpora
 from ..text.tokenizer import Bytes
-from ..training.loop import Recipe, Run, train, unused
+from ..training.loop import Run, TrainConfig, train, unused_path
 from ..training.workers import default_count
 
 PROMPT = "The "
@@ -28,7 +28,7 @@ def run(seconds, out):
     """Train for about `seconds`, leave model and pictures in `out`. Returns the exit code."""
     if not seconds > 0:
         raise ValueError(f"--seconds is {seconds} but must be above 0")
-    out = unused(out)
+    out = unused_path(out)
     print(f"RWKV-4 in NumPy {np.__version__}; matrix products by {blas()}\n")
     introduce()
     compare_forms()
@@ -113,7 +113,7 @@ def yardsticks(corpus):
     counts = Counter(read)
     total = len(read) + 256
     unigram = -sum(math.log2((counts[byte] + 1) / total) for byte in held_out) / len(held_out)
-    print(f"Text: {corpus.facts['corpus']}, {len(read):,} bytes to read, {len(held_out):,} held out. "
+    print(f"Text: {corpus.metadata['corpus']}, {len(read):,} bytes to read, {len(held_out):,} held out. "
           "Bits per byte of the held-out part:\n"
           f"  {'every byte alike':<34}{8:.2f}\n"
           f"  {'how often each byte occurs':<34}{unigram:.2f}\n"
@@ -131,24 +131,26 @@ def train_on(corpus, seconds, out):
     tokenizer = Bytes()
     tokens, held_out = (np.array(tokenizer.encode(text)) for text in (corpus.train, corpus.validation))
     model = RWKV4.init(tokenizer.vocab_size, d_model=128, n_layer=4, seed=0)
-    model.tokenizer, model.facts = tokenizer, dict(corpus.facts)
+    model.tokenizer, model.metadata = tokenizer, dict(corpus.metadata)
     initial = {name: p.copy() for name, p in model.params.items()}
 
-    workers, times = default_count(Recipe.batch), []
+    workers, times = default_count(TrainConfig.batch_size), []
     trial = Run.start(RWKV4({name: p.copy() for name, p in initial.items()}),
-                      Recipe(steps=40, workers=workers, validate_every=20))
+                      TrainConfig(max_steps=40, workers=workers, validate_every=20))
     train(trial, tokens, held_out[:100], save=lambda run: times.append(run.seconds), progress=False)
     if trial.interrupted:
         raise KeyboardInterrupt
     steps = max(20, int(20 * seconds / (times[2] - times[1])))       # the first twenty are slower: not counted
-    recipe = Recipe(steps=steps, warmup=min(100, steps // 5), workers=workers, validate_every=max(1, -(-steps // 6)))
-    run = Run.start(model, recipe)
+    config = TrainConfig(max_steps=steps, warmup=min(100, steps // 5), workers=workers,
+                         validate_every=max(1, -(-steps // 6)))
+    run = Run.start(model, config)
     count = sum(p.size for p in model.params.values())
     print(f"Training {count:,} parameters for {steps} steps, about {seconds:.0f} s. Ctrl-C stops early and keeps it.")
     out.mkdir(parents=True)
 
     def keep(run):
-        run.model.facts.update(recipe=asdict(recipe), steps_done=run.step, validation_nats_per_token=run.best_loss)
+        run.model.metadata.update(train_config=asdict(config), steps_done=run.step,
+                                  validation_nats_per_token=run.best_loss)
         save(run.model, out / "model.safetensors")
 
     train(run, tokens, held_out, save=keep, describe=bits)
@@ -199,7 +201,7 @@ def pictures(model, initial, run, out):
 
         figure = Figure(layout="constrained")
         plots.half_lives(trace.half_lives(initial), trace.half_lives(model.params), ax=figure.add_subplot(),
-                         context=run.recipe.context)
+                         context=run.config.context_length)
         figure.savefig(out / "half_lives.png")
 
         tokens = model.tokenizer.encode(SENTENCE)

@@ -13,7 +13,7 @@ from ..training.loop import keep_freed_memory
 EPILOG = "python -m rwkv_np COMMAND --help explains each command."
 
 
-class Refusal(Exception):
+class UsageError(Exception):
     """What the user must change, in one line; the exit code is 2."""
 
 
@@ -34,7 +34,7 @@ def main(arguments=None):
     keep_freed_memory()
     try:
         return options.run(options) or 0
-    except (Refusal, ValueError, TypeError, OSError) as error:
+    except (UsageError, ValueError, TypeError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -51,7 +51,7 @@ def add_demo(commands):
 
 
 def add_train(commands):
-    from ..training.loop import RECIPES, Recipe
+    from ..training.loop import CONFIGS, TrainConfig
 
     parser = commands.add_parser(
         "train", help="train a model on a text file, or on the text that comes with Python",
@@ -65,11 +65,11 @@ def add_train(commands):
     start.add_argument("--resume", metavar="OUT", help="go on with the interrupted run in this folder")
     parser.add_argument("--tokenizer", default="characters", metavar="KIND",
                         help="characters, bytes, or bpe:SIZE to train one (default: %(default)s)")
-    parser.add_argument("--recipe", choices=sorted(RECIPES), help="sizes and settings by name; what is given beside "
+    parser.add_argument("--config", choices=sorted(CONFIGS), help="sizes and settings by name; what is given beside "
                                                                   "it still counts")
     parser.add_argument("--d-model", type=int, help="channels (default: 128)")
     parser.add_argument("--n-layer", type=int, help="layers (default: 4)")
-    for field in fields(Recipe):
+    for field in fields(TrainConfig):
         default = "one a core, at most 4" if field.name == "workers" else field.default
         parser.add_argument("--" + field.name.replace("_", "-"), type=type(field.default), default=None,
                             metavar="N", help=f"(default: {default})")
@@ -80,41 +80,42 @@ def run_train(options):
     from .. import load, save
     from ..rwkv4 import RWKV4
     from ..text import corpora
-    from ..training.loop import RECIPES, Recipe, Run, evaluate, train, unused
+    from ..training.loop import CONFIGS, Run, TrainConfig, evaluate, train, unused_path
     from ..training.workers import default_count
 
-    given = {f.name: getattr(options, f.name) for f in fields(Recipe) if getattr(options, f.name) is not None}
+    given = {f.name: getattr(options, f.name) for f in fields(TrainConfig) if getattr(options, f.name) is not None}
     corpus = corpora.from_file(options.text) if options.text else corpora.embedded()
     if options.resume:
         if given:
-            raise Refusal(f"--resume goes on with the recipe of the run; leave out --{next(iter(given))}")
+            raise UsageError(f"--resume goes on with the config of the run; leave out --{next(iter(given))}")
         out = Path(options.resume)
         run = Run.load(out / "training.safetensors")
-        if run.model.facts["corpus_sha256"] != corpus.facts["corpus_sha256"]:
-            raise Refusal(f"the run in {out} read another text ({run.model.facts['corpus']}); "
+        if run.model.metadata["corpus_sha256"] != corpus.metadata["corpus_sha256"]:
+            raise UsageError(f"the run in {out} read another text ({run.model.metadata['corpus']}); "
                           "give the same one with --text")
     else:
-        sizes, recipe = RECIPES.get(options.recipe, ({"d_model": 128, "n_layer": 4}, Recipe()))
+        sizes, config = CONFIGS.get(options.config, ({"d_model": 128, "n_layer": 4}, TrainConfig()))
         sizes = {name: getattr(options, name) or size for name, size in sizes.items()}
-        recipe = replace(recipe, **given)
-        if not options.recipe and "workers" not in given:
-            recipe.workers = default_count(recipe.batch)
+        config = replace(config, **given)
+        if not options.config and "workers" not in given:
+            config.workers = default_count(config.batch_size)
         if options.start:
             model = load(options.start)
             if model.tokenizer is None:
-                raise Refusal(f"{options.start} has no tokenizer, so it cannot be trained on text")
+                raise UsageError(f"{options.start} has no tokenizer, so it cannot be trained on text")
         else:
             tokenizer = make_tokenizer(options.tokenizer, corpus)
-            model = RWKV4.init(tokenizer.vocab_size, **sizes, seed=recipe.seed)
+            model = RWKV4.init(tokenizer.vocab_size, **sizes, seed=config.seed)
             model.tokenizer = tokenizer
-        model.facts = dict(corpus.facts)
-        out = unused(options.out)
-        run = Run.start(model, recipe)
+        model.metadata = dict(corpus.metadata)
+        out = unused_path(options.out)
+        run = Run.start(model, config)
     encode = run.model.tokenizer.encode
     tokens, validation = np.array(encode(corpus.train)), np.array(encode(corpus.validation))
-    if len(tokens) < run.recipe.context + 1 or len(validation) < 2:
-        raise Refusal(f"the text is too short: {len(tokens)} tokens to train on and {len(validation)} held out, "
-                      f"but a context of {run.recipe.context} needs at least {run.recipe.context + 1} and 2")
+    if len(tokens) < run.config.context_length + 1 or len(validation) < 2:
+        raise UsageError(f"the text is too short: {len(tokens)} tokens to train on and {len(validation)} held out, "
+                      f"but a context of {run.config.context_length} needs at least "
+                         f"{run.config.context_length + 1} and 2")
     out.mkdir(parents=True, exist_ok=True)
     count = sum(p.size for p in run.model.params.values())
     print(f"{count:,} parameters, {len(tokens):,} tokens to read, {len(validation):,} held out; into {out}/")
@@ -129,7 +130,7 @@ def run_train(options):
         print(f"stopped at step {run.step} and saved; go on with: python -m rwkv_np train --resume {out}"
               + (f" --text {options.text}" if options.text else ""))
         return 130
-    reset, carried = (evaluate(model, validation, run.recipe.context, carry=c) for c in (False, True))
+    reset, carried = (evaluate(model, validation, run.config.context_length, carry=c) for c in (False, True))
     print(f"best held-out loss {reset:.4f} nats per token, {carried:.4f} with the state carried on; "
           f"{run.seconds:.0f} s of training\nnow: python -m rwkv_np generate --model {out}/model.safetensors")
 
@@ -143,7 +144,7 @@ def make_tokenizer(kind, corpus):
         return tokenizer.Characters(corpus.train + corpus.validation)
     if kind.startswith("bpe:") and kind[4:].isdigit():
         return tokenizer.BPE.train(corpus.train, int(kind[4:]))
-    raise Refusal(f"--tokenizer is {kind!r} but must be characters, bytes, or bpe:SIZE")
+    raise UsageError(f"--tokenizer is {kind!r} but must be characters, bytes, or bpe:SIZE")
 
 
 def add_model(parser):
@@ -160,10 +161,10 @@ def load_with_tokenizer(options):
     if options.tokenizer:
         model.tokenizer = tokenizer.Bytes() if options.tokenizer == "bytes" else tokenizer.load(options.tokenizer)
         if not model.tokenizer.fits(model.vocab_size):
-            raise Refusal(f"{options.tokenizer} has {model.tokenizer.vocab_size} tokens but the model a vocabulary "
+            raise UsageError(f"{options.tokenizer} has {model.tokenizer.vocab_size} tokens but the model a vocabulary "
                           f"of {model.vocab_size}")
     if model.tokenizer is None:
-        raise Refusal(f"{options.model} has no tokenizer; name one with --tokenizer")
+        raise UsageError(f"{options.model} has no tokenizer; name one with --tokenizer")
     return model
 
 
@@ -171,7 +172,7 @@ def add_eval(commands):
     parser = commands.add_parser("eval", help="how well a model predicts a text")
     add_model(parser)
     parser.add_argument("--text", required=True, metavar="FILE", help="UTF-8 text")
-    parser.add_argument("--context", type=int, help="window length (default: that of training, or 64)")
+    parser.add_argument("--context-length", type=int, help="window length (default: that of training, or 64)")
     parser.set_defaults(run=run_eval)
 
 
@@ -182,11 +183,11 @@ def run_eval(options):
     try:
         text = Path(options.text).read_bytes().decode("utf-8")
     except UnicodeDecodeError:
-        raise Refusal(f"{options.text} is not UTF-8 text") from None
+        raise UsageError(f"{options.text} is not UTF-8 text") from None
     tokens = np.array(model.tokenizer.encode(text), dtype=np.int64)
     if len(tokens) < 2:
-        raise Refusal(f"{options.text} has {len(tokens)} tokens; at least 2 are needed, one to predict the other")
-    context = options.context or model.facts.get("recipe", {}).get("context", 64)
+        raise UsageError(f"{options.text} has {len(tokens)} tokens; at least 2 are needed, one to predict the other")
+    context = options.context_length or trained_context(model)
     bytes_predicted = len(model.tokenizer.decode_bytes(tokens[1:]))
     print(f"{len(tokens) - 1:,} tokens, {bytes_predicted:,} bytes, windows of {context}\n"
           f"{'state':<28}{'nats/token':>12}{'bits/byte':>12}{'perplexity':>12}")
@@ -194,6 +195,13 @@ def run_eval(options):
         nats = evaluate(model, tokens, context, carry=carry)
         bits = nats * (len(tokens) - 1) / bytes_predicted / math.log(2)
         print(f"{name:<30}{nats:>10.4f}{bits:>12.4f}{math.exp(min(nats, 700)):>12.2f}")
+
+
+def trained_context(model):
+    from ..training.loop import TrainConfig, stored_config
+
+    known = {"train_config", "recipe"} & set(model.metadata)
+    return (stored_config(model.metadata) if known else TrainConfig()).context_length
 
 
 def add_generate(commands):
@@ -225,9 +233,9 @@ def run_generate(options):
     text = options.prompt if options.prompt is not None else "" if options.load_state else "\n"
     prompt = [pending] * (pending is not None) + model.tokenizer.encode(text)
     if not prompt:
-        raise Refusal("--prompt is empty; the model needs at least one token to go on from")
+        raise UsageError("--prompt is empty; the model needs at least one token to go on from")
     if options.save_state and Path(options.save_state).exists():
-        raise Refusal(f"--save-state: {options.save_state} exists; name a new file")
+        raise UsageError(f"--save-state: {options.save_state} exists; name a new file")
     tokens = generate(model, prompt, options.max_new_tokens, options.temperature, options.top_p, options.top_k,
                       options.presence_penalty, options.frequency_penalty, seed=options.seed, state=state)
     try:
@@ -255,7 +263,7 @@ def run_convert(options):
     from .. import load, save, save_hf
 
     if Path(options.out).exists():
-        raise Refusal(f"{options.out} exists; name a new file or folder")
+        raise UsageError(f"{options.out} exists; name a new file or folder")
     model = load_with_tokenizer(options) if options.tokenizer else load(options.model)
     (save if Path(options.out).suffix in (".pth", ".safetensors") else save_hf)(model, options.out, options.dtype)
     print(f"{options.out}: {sum(p.size for p in model.params.values()):,} parameters in {options.dtype or 'float32'}, "
@@ -281,7 +289,7 @@ def run_info(options):
             if len(size) != 3 or min(size) < 1:
                 raise ValueError
         except ValueError:
-            raise Refusal(f"--size is {options.size!r} but must be V,D,L or one of {', '.join(cost.PILE)}") from None
+            raise UsageError(f"--size is {options.size!r} but must be V,D,L or one of {', '.join(cost.PILE)}") from None
         print("RWKV-4, vocabulary {:,}, {:,} channels, {:,} layers".format(*size), *cost.describe(*size), sep="\n  ")
         return
     model = load(options.model)
@@ -299,7 +307,7 @@ def run_info(options):
     for layer in range(model.n_layer):
         half = math.log(2) / np.exp(p[f"blocks.{layer}.att.time_decay"].astype(np.float64))
         print(f"  {layer:<8}{half.min():>10.2f}{np.median(half):>10.2f}{half.max():>12.1f}")
-    for name, value in model.facts.items():
+    for name, value in model.metadata.items():
         print(f"{name}: {value}")
 
 
@@ -329,7 +337,7 @@ def run_vectors(options):
     from ..testing.vectors import write
 
     if Path(options.folder).exists():
-        raise Refusal(f"{options.folder} exists; name a new folder")
+        raise UsageError(f"{options.folder} exists; name a new folder")
     print(f"{write(options.folder)} cases are in {options.folder}/")
 
 

@@ -1,6 +1,6 @@
 """Models and states on disk: ``.safetensors``, official ``.pth``, Hugging Face folders. PyTorch is not needed.
 
-A file of ours carries tokenizer and training facts along, where other programs pass over them.
+A file of ours carries tokenizer and training metadata along, where other programs pass over them.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from ..params import check_params
 from ..rwkv4 import RWKV4, State
 from . import hugging_face, torch_zip
 
-COMES_ALONG = Path(__file__).parent / "models" / "python-help.safetensors"      # python-help.md beside it tells of it
+BUNDLED_MODEL = Path(__file__).parent / "models" / "python-help.safetensors"      # python-help.md beside it tells of it
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -39,7 +39,7 @@ def load(path=None, dtype=np.float32):
     Returns
     -------
     RWKV4
-        With ``.facts``, where the file has them, and ``.tokenizer``: the file's own, else the folder's, see
+        With ``.metadata``, where the file has them, and ``.tokenizer``: the file's own, else the folder's, see
         `folder_tokenizer`.
 
     Raises
@@ -54,11 +54,11 @@ def load(path=None, dtype=np.float32):
     """
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"dtype is {dtype} but must be float32 or float64")
-    path = COMES_ALONG if path is None else _found(path)
-    params, note = {}, {}
+    path = BUNDLED_MODEL if path is None else _found(path)
+    params, file_metadata = {}, {}
     for file in _parts(path):
-        with _opened(file) as (file_note, arrays):
-            note |= file_note
+        with _opened(file) as (own_metadata, arrays):
+            file_metadata |= own_metadata
             for name, array in arrays:
                 name = hugging_face.official_name(name)
                 if array.dtype.name not in DTYPES:
@@ -72,7 +72,7 @@ def load(path=None, dtype=np.float32):
             params["head.weight"] = params["emb.weight"].copy()
         _refuse_relatives(params)
         model = RWKV4(params)
-        model.facts, model.tokenizer = _facts_and_tokenizer(note)
+        model.metadata, model.tokenizer = _metadata_and_tokenizer(file_metadata)
         if model.tokenizer is None:
             model.tokenizer = folder_tokenizer(path, model.vocab_size)
         if model.tokenizer is not None and not model.tokenizer.fits(model.vocab_size):
@@ -82,7 +82,7 @@ def load(path=None, dtype=np.float32):
 
 
 def save(model, path, dtype=None):
-    """Write a model, its tokenizer and its facts to a file that PyTorch and the official code read too.
+    """Write a model, its tokenizer and its metadata to a file that PyTorch and the official code read too.
 
     Parameters
     ----------
@@ -103,10 +103,10 @@ def save(model, path, dtype=None):
         raise ValueError(f"{path} must end in .safetensors or .pth; a folder for Hugging Face is written by save_hf")
     arrays = _stored(model, dtype)
     if path.suffix == ".safetensors":
-        write_tensors(path, dict(arrays), model.facts, model.tokenizer)
+        write_tensors(path, dict(arrays), model.metadata, model.tokenizer)
     else:
-        with write_beside(path) as file:
-            torch_zip.write(file, arrays, _note(model.facts, model.tokenizer))
+        with atomic_write(path) as file:
+            torch_zip.write(file, arrays, _note(model.metadata, model.tokenizer))
 
 
 def save_hf(model, folder, dtype=None):
@@ -118,9 +118,9 @@ def save_hf(model, folder, dtype=None):
     arrays = {hugging_face.their_name(name): array for name, array in _stored(model, dtype)}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / "model.safetensors", arrays, model.facts, model.tokenizer)
+    write_tensors(folder / "model.safetensors", arrays, model.metadata, model.tokenizer)
     for name, text in hugging_face.texts(model, dtype).items():
-        with write_beside(folder / name) as file:
+        with atomic_write(folder / name) as file:
             file.write(text.encode())
 
 
@@ -139,12 +139,12 @@ def load_state(path):
 
     Which model it belongs to is for you to know; `forward`, `step` and `generate` refuse other shapes.
     """
-    tensors, facts, _ = read_tensors(path)
+    tensors, metadata, _ = read_tensors(path)
     with _named(path):
         if set(tensors) != set(State._fields):
             raise ValueError(f"it holds {', '.join(sorted(tensors))[:200] or 'nothing'} "
                              f"but a state is {', '.join(State._fields)}")
-        state, token = State(**tensors), facts.get("last_token")
+        state, token = State(**tensors), metadata.get("last_token")
         for name, array in tensors.items():
             want = (np.float32, np.float64) if name.endswith("shift") else (np.float64,)
             if array.dtype not in want:
@@ -172,10 +172,10 @@ def folder_tokenizer(path, rows):
 
 
 @contextlib.contextmanager
-def write_beside(path):
+def atomic_write(path):
     """Write a file beside `path` and rename it over `path` once it is whole.
 
-    ``with write_beside("model.safetensors") as file: file.write(...)``. Whatever happens, `path` holds either
+    ``with atomic_write("model.safetensors") as file: file.write(...)``. Whatever happens, `path` holds either
     its old content or all of the new; a failure leaves no litter. Permissions are those of an ordinary new file.
     """
     path = Path(path)
@@ -191,34 +191,34 @@ def write_beside(path):
         raise
 
 
-def write_tensors(path, tensors, facts, tokenizer=None):
+def write_tensors(path, tensors, metadata, tokenizer=None):
     """Arrays, a dict that JSON can hold, and a tokenizer in one ``.safetensors`` file."""
     from safetensors.numpy import save as to_bytes
 
-    data = to_bytes({name: np.ascontiguousarray(a) for name, a in tensors.items()}, _note(facts, tokenizer))
-    with write_beside(path) as file:
+    data = to_bytes({name: np.ascontiguousarray(a) for name, a in tensors.items()}, _note(metadata, tokenizer))
+    with atomic_write(path) as file:
         file.write(data)
 
 
 def read_tensors(path):
-    """Arrays, facts and tokenizer (or None) of a ``.safetensors`` file; facts are {} where it has none."""
-    with _opened(path) as (note, arrays):
-        return dict(arrays), *_facts_and_tokenizer(note)
+    """Arrays, metadata and tokenizer (or None) of a ``.safetensors`` file; metadata are {} where it has none."""
+    with _opened(path) as (file_metadata, arrays):
+        return dict(arrays), *_metadata_and_tokenizer(file_metadata)
 
 
-def _note(facts, tokenizer):
+def _note(metadata, tokenizer):
     """What our files hold beside the arrays, as text; "pt" is what `transformers` wants to see."""
-    note = {"format": "pt", "facts": json.dumps(facts)}
-    return note | {"tokenizer": tokenizer.to_json()} if tokenizer is not None else note
+    file_metadata = {"format": "pt", "metadata": json.dumps(metadata)}
+    return file_metadata | {"tokenizer": tokenizer.to_json()} if tokenizer is not None else file_metadata
 
 
-def _facts_and_tokenizer(note):
+def _metadata_and_tokenizer(file_metadata):
     from ..text import tokenizer
 
-    facts = json.loads(note.get("facts", "{}"))
-    if not isinstance(facts, dict):
-        raise ValueError(f"its facts are a {type(facts).__name__} but must be a dict")
-    return facts, tokenizer.from_json(note["tokenizer"]) if "tokenizer" in note else None
+    metadata = json.loads(file_metadata.get("metadata", file_metadata.get("facts", "{}")))  # "facts": its old name
+    if not isinstance(metadata, dict):
+        raise ValueError(f"its metadata are a {type(metadata).__name__} but must be a dict")
+    return metadata, tokenizer.from_json(file_metadata["tokenizer"]) if "tokenizer" in file_metadata else None
 
 
 def _stored(model, dtype):
@@ -253,7 +253,7 @@ def _named(path):
 
 @contextlib.contextmanager
 def _opened(path):
-    """Our note in a file, and its arrays as (name, array) pairs, each read when it is asked for."""
+    """Our file_metadata in a file, and its arrays as (name, array) pairs, each read when it is asked for."""
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
@@ -263,8 +263,8 @@ def _opened(path):
         start = file.read(2)
     with _named(path):
         if start in (b"PK", b"\x80\x02") or path.suffix in (".pth", ".bin"):
-            arrays, note = torch_zip.read(path)
-            yield note, arrays.items()
+            arrays, file_metadata = torch_zip.read(path)
+            yield file_metadata, arrays.items()
             return
         try:
             file = safe_open(path, framework="numpy")

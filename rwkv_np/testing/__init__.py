@@ -19,7 +19,7 @@ from .cases import TOLERANCE, cases
 from .known_bugs import likeliest_cause
 from .report import Report, Result
 
-__all__ = ["Report", "cases", "check_rwkv4", "check_wkv4", "check_wkv4_backward"]
+__all__ = ["Report", "cases", "check_model", "check_wkv4", "check_wkv4_backward"]
 
 
 def check_wkv4(kernel, dtype="float32", supports_state=True, max_length=2048, slow=False, strict=False,
@@ -108,7 +108,7 @@ def check_wkv4_backward(kernel, dtype="float32", max_length=512, strict=False, r
     return _concluded(Report(f"gradient of WKV-4 in {_named(dtype)}", results, tolerance), strict, raise_on_failure)
 
 
-def check_rwkv4(model, path=None, tokens=None, strict=False, raise_on_failure=True):
+def check_model(model, path=None, tokens=None, strict=False, raise_on_failure=True):
     """Hold a whole model against ours on the same checkpoint.
 
     Parameters

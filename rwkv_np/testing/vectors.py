@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import wkv4
-from ..files.checkpoint import CheckpointError, read_tensors, write_beside
+from ..files.checkpoint import CheckpointError, atomic_write, read_tensors
 from . import _judge, check_wkv4_backward
 from .cases import TOLERANCE, cases
 from .report import Report, Result
@@ -42,13 +42,13 @@ def write(folder, max_length=1000):
         tensors |= {f"{n:03d}/{name}": a for name, a in arrays.items()}
         told.append({"id": f"{n:03d}", "name": case.name, "why": case.why, "cuts": list(case.cuts), "hard": case.hard})
     folder.mkdir(parents=True)
-    with write_beside(folder / "vectors.safetensors") as file:
+    with atomic_write(folder / "vectors.safetensors") as file:
         file.write(to_bytes(tensors))                   # without notes, whose order is left to chance
     manifest = {"version": VERSION, "seed": "each case has its own, fixed", "tolerance": TOLERANCE["float32"],
                 "error": "largest |difference| / max|v| of the channel", "cases": told}
-    with write_beside(folder / "manifest.json") as file:
+    with atomic_write(folder / "manifest.json") as file:
         file.write(json.dumps(manifest, indent=1).encode())
-    with write_beside(folder / "index.txt") as file:
+    with atomic_write(folder / "index.txt") as file:
         file.write(_index(folder / "vectors.safetensors").encode())
     return len(told)
 

@@ -9,22 +9,23 @@ rwkv_np/files/models/python-help.safetensors and python-help.md, its card. Inter
 import math
 import platform
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from ..files.checkpoint import COMES_ALONG, load, save, write_beside
+from ..files.checkpoint import BUNDLED_MODEL, atomic_write, load, save
 from ..rwkv4 import RWKV4
 from ..sampling import generate
 from ..study import trace
 from ..text import corpora
 from ..text.tokenizer import Bytes
-from .loop import Recipe, Run, evaluate, train
+from .loop import Run, TrainConfig, evaluate, stored_config, train
 
 # The text is short for 0.9 million parameters: much dropout and weight decay against learning it by heart. Vectors
 # learn faster than matrices, so that the decays leave where they start.
-RECIPE = Recipe(steps=3000, batch=6, context=512, learning_rate=3e-3, final_rate=0.03, vector_rate=5.0,
-                weight_decay=0.5, dropout=0.4)
+CONFIG = TrainConfig(max_steps=3000, batch_size=6, context_length=512, learning_rate=3e-3, min_lr_ratio=0.03,
+                     vector_lr_scale=5.0, weight_decay=0.5, dropout=0.4)
 PROMPTS = ('"', "The value", "class ")
 
 
@@ -32,30 +33,30 @@ def make(folder="out/pretrained"):
     """Train, or go on training, in `folder`; then write the model and its card into the package."""
     folder, corpus, tokenizer = Path(folder), corpora.embedded(), Bytes()
     tokens, held_out = (np.array(tokenizer.encode(text)) for text in (corpus.train, corpus.validation))
-    first = RWKV4.init(tokenizer.vocab_size, d_model=128, n_layer=4, seed=RECIPE.seed)
+    first = RWKV4.init(tokenizer.vocab_size, d_model=128, n_layer=4, seed=CONFIG.seed)
     if (folder / "training.safetensors").exists():
         run = Run.load(folder / "training.safetensors")
-        if (run.recipe, run.model.facts["corpus_sha256"]) != (RECIPE, corpus.facts["corpus_sha256"]):
-            raise ValueError(f"{folder} holds another run, with another recipe or text; name a new folder")
+        if (run.config, run.model.metadata["corpus_sha256"]) != (CONFIG, corpus.metadata["corpus_sha256"]):
+            raise ValueError(f"{folder} holds another run, with another config or text; name a new folder")
     else:
         folder.mkdir(parents=True, exist_ok=True)
         model = RWKV4({name: p.copy() for name, p in first.params.items()})
-        model.tokenizer, model.facts = tokenizer, dict(corpus.facts)
-        run = Run.start(model, RECIPE)
+        model.tokenizer, model.metadata = tokenizer, dict(corpus.metadata)
+        run = Run.start(model, CONFIG)
     train(run, tokens, held_out, save=lambda run: run.save(folder / "training.safetensors"))
     if run.interrupted:
         return 130
-    COMES_ALONG.parent.mkdir(exist_ok=True)
-    save(run.best_model(), COMES_ALONG, "float16")
-    with write_beside(COMES_ALONG.with_suffix(".md")) as file:
-        file.write(card(load(COMES_ALONG), first, run, held_out).encode())
-    print(f"{COMES_ALONG} and {COMES_ALONG.with_suffix('.md').name} are written")
+    BUNDLED_MODEL.parent.mkdir(exist_ok=True)
+    save(run.best_model(), BUNDLED_MODEL, "float16")
+    with atomic_write(BUNDLED_MODEL.with_suffix(".md")) as file:
+        file.write(card(load(BUNDLED_MODEL), first, run, held_out).encode())
+    print(f"{BUNDLED_MODEL} and {BUNDLED_MODEL.with_suffix('.md').name} are written")
 
 
 def card(model, first, run, held_out):
     """What the model is, as Markdown; all numbers measured on the stored model."""
-    facts, to_bits = model.facts, 1 / math.log(2)
-    reset, carried = (evaluate(model, held_out, RECIPE.context, carry) * to_bits for carry in (False, True))
+    metadata, to_bits = model.metadata, 1 / math.log(2)
+    reset, carried = (evaluate(model, held_out, CONFIG.context_length, carry) * to_bits for carry in (False, True))
     best_step = min(run.validations, key=lambda step_and_loss: step_and_loss[1])[0]
     now, then = trace.half_lives(model), trace.half_lives(first)
     rows = "\n".join(
@@ -65,27 +66,27 @@ def card(model, first, run, held_out):
     texts = (prompt + model.tokenizer.decode(generate(
         model, model.tokenizer.encode(prompt), 500, temperature=0.7, top_p=0.9, seed=1)) for prompt in PROMPTS)
     written = "\n\n".join(f"```\n{text}\n```" for text in texts)
-    read = run.step * RECIPE.batch * RECIPE.context / 1e6
-    recipe = ", ".join(f"{name} {value}" for name, value in facts["recipe"].items())
+    read = run.step * CONFIG.batch_size * CONFIG.context_length / 1e6
+    config = ", ".join(f"{name} {value}" for name, value in asdict(stored_config(metadata)).items())
     return f"""# python-help: the model that comes with rwkv_np
 
 An RWKV-4 language model over bytes: {model.n_layer} layers, {model.d_model} channels, d_ffn {model.d_ffn}, \
 {sum(p.size for p in model.params.values()):,} parameters, stored in float16 \
-({COMES_ALONG.stat().st_size / 1e6:.2f} MB). Trained by this project alone, for teaching: small enough to look into, \
+({BUNDLED_MODEL.stat().st_size / 1e6:.2f} MB). Trained by this project alone, for teaching: small enough to look into, \
 trained long enough that its state shows something. It knows the sound of Python's documentation, not Python.
 
 | | |
 |---|---|
-| it read | {facts['corpus']}: {facts['train_characters']:,} characters, every tenth topic held out |
-| sha256 of the text | `{facts['corpus_sha256']}` |
-| for | {run.step} steps of {RECIPE.batch} x {RECIPE.context} bytes, {read:.1f} million in all, \
+| it read | {metadata['corpus']}: {metadata['train_characters']:,} characters, every tenth topic held out |
+| sha256 of the text | `{metadata['corpus_sha256']}` |
+| for | {run.step} steps of {CONFIG.batch_size} x {CONFIG.context_length} bytes, {read:.1f} million in all, \
 {run.seconds / 60:.0f} minutes; kept are the weights of step {best_step}, the best on held-out text |
 | held-out text | **{carried:.3f} bits per byte**, state carried on; {reset:.3f} with the state reset every \
-{RECIPE.context} bytes |
+{CONFIG.context_length} bytes |
 | with | Python {platform.python_version()}, NumPy {np.__version__} |
 | made by | `python -m rwkv_np.training.bundled` |
 
-Recipe: {recipe}.
+Configuration: {config}.
 
 ## How far its decays have moved
 

@@ -15,14 +15,14 @@ from rwkv_np.training.workers import default_count
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 60
 ROOT = Path(__file__).parents[2]
-SMALL = ["--d-model", "16", "--n-layer", "2", "--context", "16", "--batch", "4"]
+SMALL = ["--d-model", "16", "--n-layer", "2", "--context-length", "16", "--batch-size", "4"]
 
 
 @pytest.fixture
 def trained(tmp_path):
     (tmp_path / "t.txt").write_text(TEXT)
     text, out = str(tmp_path / "t.txt"), str(tmp_path / "m")
-    assert main(["train", "--text", text, "--out", out, "--steps", "20", *SMALL]) == 0
+    assert main(["train", "--text", text, "--out", out, "--max-steps", "20", *SMALL]) == 0
     return tmp_path
 
 
@@ -38,8 +38,9 @@ def test_train_eval_generate_info_and_fine_tuning(trained, capsys):
     assert main(["info", "--model", model]) == 0
     out = capsys.readouterr().out
     assert f"{sum(p.size for p in load(model).params.values()):,}" in out and "half-lives" in out
-    assert load(model).facts["recipe"]["workers"] == default_count(4)
-    again = ["train", "--text", str(trained / "t.txt"), "--out", str(trained / "m"), "--steps", "2", "--context", "16"]
+    assert load(model).metadata["train_config"]["workers"] == default_count(4)
+    again = ["train", "--text", str(trained / "t.txt"), "--out", str(trained / "m"), "--max-steps", "2",
+             "--context-length", "16"]
     assert main([*again, "--from", model]) == 0
     assert (trained / "m-2" / "model.safetensors").exists()          # the first run was not overwritten
 
@@ -90,7 +91,7 @@ def test_an_official_byte_level_model_writes_with_the_tokenizer_called_bytes(dat
     (["generate", "--model", "nowhere.safetensors"], "there is no file nowhere.safetensors"),
     (["generate", "--load-state", "{short}"], "not a whole .safetensors file"),
     (["train", "--text", "nowhere.txt"], "nowhere.txt"),
-    (["train", "--steps", "0"], "steps is 0 but must be at least 1"),
+    (["train", "--max-steps", "0"], "max_steps is 0 but must be at least 1"),
     (["train", "--workers", "0"], "workers is 0 but must be at least 1"),
     (["train", "--tokenizer", "words"], "must be characters, bytes, or bpe:SIZE"),
     (["train", "--text", "{short}"], "characters; at least 20"),
@@ -110,7 +111,7 @@ def test_mistakes_get_one_clear_line_and_exit_code_2(arguments, message, tmp_pat
 def test_ctrl_c_saves_and_the_resumed_run_ends_where_it_would_have(workers, tmp_path):
     (tmp_path / "t.txt").write_text(TEXT)
     command = [sys.executable, "-m", "rwkv_np", "train", "--text", str(tmp_path / "t.txt")]
-    settings = ["--steps", "600", "--validate-every", "200", "--workers", workers, *SMALL]
+    settings = ["--max-steps", "600", "--validate-every", "200", "--workers", workers, *SMALL]
     run = subprocess.Popen([*command, *settings, "--out", str(tmp_path / "a")], cwd=ROOT,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (tmp_path / "a" / "training.safetensors").exists():

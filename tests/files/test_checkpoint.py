@@ -28,7 +28,7 @@ FIXTURE = ROOT / "tests" / "reference_implementations" / "fixtures"
 @pytest.fixture
 def model():
     model = random_model(vocab_size=256, dtype=np.float32)
-    model.tokenizer, model.facts = tokenizer.Bytes(), {"corpus": "a book", "steps": 3}
+    model.tokenizer, model.metadata = tokenizer.Bytes(), {"corpus": "a book", "steps": 3}
     return model
 
 
@@ -48,7 +48,7 @@ def test_a_model_comes_back_with_tokenizer_and_facts(model, suffix, dtype, rtol,
     (rwkv_np.save if suffix else rwkv_np.save_hf)(model, path, dtype)
     again = rwkv_np.load(path)
     assert_same_model(model, again, rtol=rtol, atol=1e-7 if rtol else 0)
-    assert again.facts == model.facts and isinstance(again.tokenizer, tokenizer.Bytes)
+    assert again.metadata == model.metadata and isinstance(again.tokenizer, tokenizer.Bytes)
     assert again.dtype == np.float32
     assert_same_model(again.astype(np.float64), rwkv_np.load(path, dtype=np.float64))
     assert not [p for p in tmp_path.rglob("*") if p.name.endswith(".part")]

@@ -172,9 +172,9 @@ def file_fixtures():
     for name in ("hf", "hf-in-parts"):
         (FIXTURES / name / "generation_config.json").unlink()
     # What we write, once PyTorch has read it: the test writes it again and compares the bytes.
-    model.tokenizer, model.facts = tokenizer.Characters("abcdefghijklmnopq"), {"corpus": "none"}
+    model.tokenizer, model.metadata = tokenizer.Characters("abcdefghijklmnopq"), {"corpus": "none"}
     for dtype in ("float32", "float16", "bfloat16"):
-        path = FIXTURES / f"ours.{dtype}.pth"
+        path = FIXTURES / f"written.{dtype}.pth"
         rwkv_np.save(model, path, dtype)
         assert_same(read_by_torch(path), rwkv_np.load(path))
 

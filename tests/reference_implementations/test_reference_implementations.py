@@ -87,6 +87,6 @@ def test_the_format_of_old_pytorch_is_refused_with_the_line_that_converts_it():
 def test_what_we_write_is_the_file_that_pytorch_has_read(dtype, tmp_path):
     """ours.*.pth were written by us and then read, name by name and number by number, by PyTorch."""
     model = random_model(**SQUARE, dtype=np.float32)
-    model.tokenizer, model.facts = tokenizer.Characters("abcdefghijklmnopq"), {"corpus": "none"}
+    model.tokenizer, model.metadata = tokenizer.Characters("abcdefghijklmnopq"), {"corpus": "none"}
     rwkv_np.save(model, tmp_path / "x.pth", dtype)
-    assert (tmp_path / "x.pth").read_bytes() == (FIXTURES / f"ours.{dtype}.pth").read_bytes()
+    assert (tmp_path / "x.pth").read_bytes() == (FIXTURES / f"written.{dtype}.pth").read_bytes()

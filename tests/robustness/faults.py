@@ -13,16 +13,16 @@ from unittest import mock
 import numpy as np
 
 import rwkv_np
-from rwkv_np.training.loop import Recipe, Run, train
+from rwkv_np.training.loop import Run, TrainConfig, train
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "The quick brown fox jumps over the lazy dog. " * 60
-RECIPE = dict(steps=40, batch=2, context=8, validate_every=5)
+CONFIG = dict(max_steps=40, batch_size=2, context_length=8, validate_every=5)
 
 
 def new_run():
     tokens = np.frombuffer(TEXT.encode(), np.uint8).astype(int)
-    return Run.start(rwkv_np.RWKV4.init(256, 8, 1, seed=0), Recipe(**RECIPE)), tokens
+    return Run.start(rwkv_np.RWKV4.init(256, 8, 1, seed=0), TrainConfig(**CONFIG)), tokens
 
 
 def failing_writes(folder, count, seed=0):
@@ -63,8 +63,8 @@ def killed(folder, count, seed=0):
     rng, broken, unfinished = random.Random(seed), 0, 0
     (folder / "t.txt").write_text(TEXT)
     command = [sys.executable, "-m", "rwkv_np", "train", "--text", str(folder / "t.txt")]
-    settings = ["--steps", "400", "--validate-every", "2", "--d-model", "8", "--n-layer", "1", "--context", "8",
-                "--batch", "2", "--warmup", "5"]
+    settings = ["--max-steps", "400", "--validate-every", "2", "--d-model", "8", "--n-layer", "1",
+                "--context-length", "8", "--batch-size", "2", "--warmup", "5"]
     for n in range(count):
         out = folder / f"k{n}"
         process = subprocess.Popen([*command, *settings, "--out", str(out)], cwd=ROOT,

@@ -6,7 +6,7 @@ from random_models import random_model
 
 import rwkv_np
 from rwkv_np import wkv4
-from rwkv_np.testing import cases, check_rwkv4, check_wkv4, check_wkv4_backward
+from rwkv_np.testing import cases, check_model, check_wkv4, check_wkv4_backward
 
 
 def port(**bug):
@@ -176,9 +176,9 @@ def test_broken_gradients_are_found(breaks, cause):
 def test_a_model_is_held_against_ours(tmp_path):
     model = random_model(dtype=np.float32)
     rwkv_np.save(model, tmp_path / "m.safetensors")
-    assert check_rwkv4(model, tmp_path / "m.safetensors", tokens=np.arange(12))
+    assert check_model(model, tmp_path / "m.safetensors", tokens=np.arange(12))
     model.params["blocks.1.att.time_first"] += 1
-    report = check_rwkv4(model, tmp_path / "m.safetensors", tokens=np.arange(12), raise_on_failure=False)
+    report = check_model(model, tmp_path / "m.safetensors", tokens=np.arange(12), raise_on_failure=False)
     assert {"forward", "step"} <= {r.case for r in report.wrong}
     with pytest.raises(TypeError, match="none of forward, step, loss_and_grads"):
-        check_rwkv4(object())
+        check_model(object())

@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 
 import rwkv_np
-from rwkv_np.files.checkpoint import COMES_ALONG
+from rwkv_np.files.checkpoint import BUNDLED_MODEL
 from rwkv_np.study import trace
 from rwkv_np.text import corpora
-from rwkv_np.training.bundled import RECIPE
-from rwkv_np.training.loop import evaluate
+from rwkv_np.training.bundled import CONFIG
+from rwkv_np.training.loop import evaluate, stored_config
 
-CARD = COMES_ALONG.with_suffix(".md").read_text(encoding="utf-8")
+CARD = BUNDLED_MODEL.with_suffix(".md").read_text(encoding="utf-8")
 
 
 def test_it_is_small_and_knows_how_it_came_about():
     model = rwkv_np.load()
-    assert COMES_ALONG.stat().st_size <= 3_000_000
+    assert BUNDLED_MODEL.stat().st_size <= 3_000_000
     assert model.tokenizer.vocab_size == model.vocab_size
-    assert model.facts["corpus_sha256"] in CARD and model.facts["corpus"] in CARD
-    assert model.facts["steps_done"] == RECIPE.steps == model.facts["recipe"]["steps"]
+    assert model.metadata["corpus_sha256"] in CARD and model.metadata["corpus"] in CARD
+    assert model.metadata["steps_done"] == CONFIG.max_steps == stored_config(model.metadata).max_steps
     assert "python -m rwkv_np.training.bundled" in CARD
 
 
@@ -35,8 +35,8 @@ def test_its_decays_have_moved_as_the_card_says():
 
 def test_held_out_bits_per_byte_are_those_of_the_card():
     corpus, model = corpora.embedded(), rwkv_np.load()
-    if corpus.facts["corpus_sha256"] != model.facts["corpus_sha256"]:
-        pytest.skip(f"the card speaks of {model.facts['corpus']}; this Python carries another text")
+    if corpus.metadata["corpus_sha256"] != model.metadata["corpus_sha256"]:
+        pytest.skip(f"the card speaks of {model.metadata['corpus']}; this Python carries another text")
     tokens = np.array(model.tokenizer.encode(corpus.validation))
     told = float(re.search(r"\*\*([\d.]+) bits per byte\*\*", CARD).group(1))
-    assert abs(evaluate(model, tokens, RECIPE.context, carry=True) / np.log(2) - told) < 0.001
+    assert abs(evaluate(model, tokens, CONFIG.context_length, carry=True) / np.log(2) - told) < 0.001

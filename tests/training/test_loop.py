@@ -5,35 +5,36 @@ import pytest
 from random_models import random_model
 
 from rwkv_np import RWKV4, load, save
-from rwkv_np.files.checkpoint import CheckpointError, write_beside
+from rwkv_np.files.checkpoint import CheckpointError, atomic_write
 from rwkv_np.text import corpora
 from rwkv_np.text.tokenizer import Bytes
-from rwkv_np.training.loop import Adam, Recipe, Run, evaluate, learning_rate, train, unused
+from rwkv_np.training.loop import Adam, Run, TrainConfig, evaluate, learning_rate, train, unused_path
 
 TOKENS = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 40, np.uint8).astype(np.int64)
 
 
 def small_run(**settings):
-    recipe = Recipe(**{"steps": 12, "batch": 3, "context": 16, "warmup": 2, "validate_every": 4, **settings})
-    return Run.start(RWKV4.init(256, 8, 2, seed=0), recipe)
+    config = TrainConfig(**{"max_steps": 12, "batch_size": 3, "context_length": 16, "warmup": 2,
+                            "validate_every": 4, **settings})
+    return Run.start(RWKV4.init(256, 8, 2, seed=0), config)
 
 
 def test_learning_rate_rises_to_its_highest_and_falls_to_its_share():
-    recipe = Recipe(steps=1000, warmup=100, learning_rate=4e-3, final_rate=0.1)
-    rates = [learning_rate(s, recipe) for s in range(1001)]
+    config = TrainConfig(max_steps=1000, warmup=100, learning_rate=4e-3, min_lr_ratio=0.1)
+    rates = [learning_rate(s, config) for s in range(1001)]
     assert rates[0] == pytest.approx(4e-5) and max(rates) == rates[99] == pytest.approx(4e-3)
     assert rates[550] == pytest.approx(4e-3 * 0.55) and rates[1000] == pytest.approx(4e-4)
 
 
 def test_adam_is_the_published_algorithm():
     rng = np.random.default_rng(0)
-    recipe = Recipe(warmup=0, final_rate=1.0, learning_rate=1e-2, weight_decay=0.1, clip=0.0)
+    config = TrainConfig(warmup=0, min_lr_ratio=1.0, learning_rate=1e-2, weight_decay=0.1, grad_clip=0.0)
     params = {"matrix": rng.normal(size=(3, 4)), "vector": rng.normal(size=4)}
     p, m, v = ({n: a.copy() * f for n, a in params.items()} for f in (1, 0, 0))
     adam = Adam(params)
     for t in range(1, 6):
         grads = {n: rng.normal(size=a.shape) for n, a in params.items()}
-        adam.update(params, grads, t - 1, recipe)
+        adam.update(params, grads, t - 1, config)
         for n, g in grads.items():                      # Kingma and Ba, algorithm 1, line by line
             m[n] = 0.9 * m[n] + 0.1 * g
             v[n] = 0.99 * v[n] + 0.01 * g**2
@@ -46,7 +47,7 @@ def test_adam_is_the_published_algorithm():
 def test_clipping_scales_the_whole_gradient_to_its_norm():
     grads = {"a": np.array([30.0, 0.0]), "b": np.array([[40.0]])}
     adam = Adam(grads)
-    assert adam.update({n: np.zeros_like(g) for n, g in grads.items()}, grads, 0, Recipe(clip=1.0)) == 50.0
+    assert adam.update({n: np.zeros_like(g) for n, g in grads.items()}, grads, 0, TrainConfig(grad_clip=1.0)) == 50.0
     np.testing.assert_allclose(adam.m["a"], 0.1 * np.array([0.6, 0.0]))
 
 
@@ -63,7 +64,7 @@ def test_evaluate_predicts_every_token_once(carry):
 
 
 def test_training_learns_and_keeps_the_best_weights():
-    run = train(small_run(steps=60, learning_rate=2e-2), TOKENS[:1400], TOKENS[1400:], progress=False)
+    run = train(small_run(max_steps=60, learning_rate=2e-2), TOKENS[:1400], TOKENS[1400:], progress=False)
     first, last = run.validations[0][1], run.validations[-1][1]
     assert last < 0.6 * first
     assert evaluate(RWKV4(run.best), TOKENS[1400:], 16) == pytest.approx(run.best_loss, rel=1e-6)
@@ -95,29 +96,29 @@ def test_file_that_is_no_training_checkpoint_is_refused(tmp_path):
 
 def test_saved_model_comes_back_the_same(tmp_path):
     model = random_model(vocab_size=256, dtype=np.float32)
-    model.tokenizer, model.facts = Bytes(), {"corpus": "none"}
+    model.tokenizer, model.metadata = Bytes(), {"corpus": "none"}
     save(model, tmp_path / "m.safetensors")
     again = load(tmp_path / "m.safetensors")
     for name, array in model.params.items():
         np.testing.assert_array_equal(again.params[name], array)
-    assert again.facts == model.facts and again.tokenizer.encode("é") == [195, 169]
+    assert again.metadata == model.metadata and again.tokenizer.encode("é") == [195, 169]
 
 
 def test_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(RuntimeError), write_beside(path) as file:
+    with pytest.raises(RuntimeError), atomic_write(path) as file:
         file.write(b"new")
         raise RuntimeError
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-    assert unused(path) == tmp_path / "file-2"
+    assert unused_path(path) == tmp_path / "file-2"
 
 
 def test_embedded_corpus_holds_out_every_tenth_topic():
     corpus = corpora.embedded()
     assert 0.05 < len(corpus.validation) / len(corpus.train) < 0.2
     assert len(corpus.train) + len(corpus.validation) > 300_000
-    assert corpus.facts["python"] in corpus.facts["corpus"] and len(corpus.facts["corpus_sha256"]) == 64
+    assert corpus.metadata["python"] in corpus.metadata["corpus"] and len(corpus.metadata["corpus_sha256"]) == 64
 
 
 def test_text_that_is_not_utf8_or_too_short_is_refused(tmp_path):
@@ -136,6 +137,6 @@ def test_shakespeare_reaches_1_57_nats(data_dir):
     ids = {c: i for i, c in enumerate(sorted(set(text)))}
     tokens = np.array([ids[c] for c in text])
     cut = int(0.9 * len(tokens))
-    run = Run.start(RWKV4.init(65, 128, 4, seed=0), Recipe())
+    run = Run.start(RWKV4.init(65, 128, 4, seed=0), TrainConfig())
     train(run, tokens[:cut], tokens[cut:], progress=False)
     assert evaluate(run.model, tokens[cut:], 64) <= 1.57

@@ -15,7 +15,7 @@ import pytest
 from random_models import random_model
 
 from rwkv_np import RWKV4
-from rwkv_np.training.loop import Recipe, Run, train
+from rwkv_np.training.loop import Run, TrainConfig, train
 from rwkv_np.training.workers import Workers, default_count
 
 ROOT = Path(__file__).parents[2]
@@ -204,8 +204,9 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
 
 
 def started(workers, **settings):
-    settings = {"steps": 12, "batch": 3, "context": 16, "warmup": 2, "validate_every": 4, **settings}
-    return Run.start(RWKV4.init(256, 8, 2, seed=0), Recipe(workers=workers, **settings))
+    settings = {"max_steps": 12, "batch_size": 3, "context_length": 16, "warmup": 2, "validate_every": 4,
+                **settings}
+    return Run.start(RWKV4.init(256, 8, 2, seed=0), TrainConfig(workers=workers, **settings))
 
 
 def go_on(run, **options):
@@ -213,7 +214,7 @@ def go_on(run, **options):
 
 
 def test_training_with_workers_is_training():
-    one, two = (go_on(started(workers, average=0.9)) for workers in (1, 2))
+    one, two = (go_on(started(workers, ema_decay=0.9)) for workers in (1, 2))
     np.testing.assert_allclose(two.losses, one.losses, rtol=1e-4)
     np.testing.assert_allclose(*(np.array(run.validations) for run in (two, one)), rtol=1e-4)
     assert all(p.base is None for p in two.model.params.values())
@@ -223,7 +224,7 @@ def test_resumed_run_with_workers_is_bit_identical(tmp_path):
     path = tmp_path / "run.safetensors"
     whole = go_on(started(2, dropout=0.1), save=lambda run: run.step == 8 and run.save(path))
     resumed = Run.load(path)
-    assert resumed.step == 8 and resumed.recipe.workers == 2
+    assert resumed.step == 8 and resumed.config.workers == 2
     go_on(resumed)
     assert resumed.losses == whole.losses and resumed.validations == whole.validations
     for name, array in whole.model.params.items():

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from rwkv_np import RWKV4, load, wkv4
-from rwkv_np.params import shapes
 from rwkv_np.training.loop import Run, TrainConfig, keep_freed_memory
 from rwkv_np.training.workers import Workers
 
@@ -28,7 +27,7 @@ STEP = dict(vocab=65, layers=4, channels=128, batch=12, context=64)         # na
 def random_params(vocab_size, d_model, n_layer, seed=0):
     """Parameters of a plausible size, so that no number overflows or becomes subnormal, which would cost time."""
     rng, params = np.random.default_rng(seed), {}
-    for name, shape in shapes(vocab_size, d_model, n_layer).items():
+    for name, shape in RWKV4.shapes(vocab_size, d_model, n_layer).items():
         scale = 0.5 / np.sqrt(shape[-1]) if len(shape) == 2 else 0.1
         middle = 1.0 if "ln" in name and name.endswith("weight") else 0.5 if "time_mix" in name else 0.0
         params[name] = middle + np.float32(scale) * rng.standard_normal(shape, dtype=np.float32)
@@ -193,12 +192,12 @@ def wkv_inputs():
 
 def wkv_forward_ours():
     log_w, u, k, v, _ = wkv_inputs()
-    return lambda: wkv4.wkv(np.exp(log_w), u, k, v), 1
+    return lambda: wkv4.vjp(np.exp(log_w), u, k, v), 1
 
 
 def wkv_both_ours():
     log_w, u, k, v, dout = wkv_inputs()
-    return lambda: wkv4.wkv(np.exp(log_w), u, k, v)[1](dout), 1
+    return lambda: wkv4.vjp(np.exp(log_w), u, k, v)[1](dout), 1
 
 
 def wkv_forward_transformers():

@@ -1,13 +1,14 @@
 """RWKV, the RNN that trains like a Transformer, in plain NumPy.
 
-The paper: arXiv:2305.13048 (RWKV-4). Start reading at `rwkv_np.wkv4`.
+The paper: https://arxiv.org/abs/2305.13048 (RWKV-4). Start reading at `rwkv_np.wkv4`; docs/architecture.md has the
+reading order.
 """
 
 from . import ops, wkv4
 from .files.checkpoint import CheckpointError, load, load_state, save, save_hf, save_state
-from .rwkv4 import RWKV4, State
+from .rwkv4 import RWKV4
 from .sampling import generate
 
 __version__ = "0.1.0"
-__all__ = ["RWKV4", "CheckpointError", "State", "generate", "load", "load_state", "ops",
+__all__ = ["RWKV4", "CheckpointError", "generate", "load", "load_state", "ops",
            "save", "save_hf", "save_state", "wkv4"]

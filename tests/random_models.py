@@ -3,14 +3,13 @@
 import numpy as np
 
 from rwkv_np import RWKV4
-from rwkv_np.params import shapes
 
 
 def random_model(vocab_size=17, d_model=8, n_layer=3, d_ffn=20, d_att=12, seed=0, dtype=np.float64):
     """Random everywhere: at the official initialisation every block adds zero, and broken code passes."""
     rng = np.random.default_rng(seed)
     params = {}
-    for name, shape in shapes(vocab_size, d_model, n_layer, d_ffn, d_att).items():
+    for name, shape in RWKV4.shapes(vocab_size, d_model, n_layer, d_ffn=d_ffn, d_att=d_att).items():
         if name.endswith("time_decay"):
             array = np.log(10 ** rng.uniform(-3, 1, shape))
         elif "time_mix" in name:

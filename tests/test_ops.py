@@ -1,9 +1,10 @@
-"""Every op's pullback is the transpose of its derivative: held against central differences."""
+"""Operations: every pullback equals central differences, and the fused ones equal the plain ones."""
 
 import numpy as np
 import pytest
 
 from rwkv_np import ops
+from rwkv_np.fast.mixing import mixed_linear
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(2, 5, 4))
@@ -13,7 +14,9 @@ LOGITS = rng.normal(size=(2, 3, 4))
 CASES = {
     "embedding": (lambda weight: ops.embedding(weight, TOKENS), [rng.normal(size=(6, 4))]),
     "layer_norm": (ops.layer_norm, [X, rng.normal(1, 0.3, 4), rng.normal(size=4)]),
-    "mixed_linear": (ops.mixed_linear, [X, rng.normal(size=(2, 4)), rng.random(4), rng.normal(size=(3, 4))]),
+    "mixed_linear": (mixed_linear, [X, rng.normal(size=(2, 4)), rng.random(4), rng.normal(size=(3, 4))]),
+    "token_shift": (ops.token_shift, [X, rng.normal(size=(2, 4))]),
+    "lerp": (ops.lerp, [X, rng.normal(size=X.shape), rng.random(4)]),
     "linear": (ops.linear, [X, rng.normal(size=(3, 4))]),
     "sigmoid": (ops.sigmoid, [3 * X]),
     "squared_relu": (ops.squared_relu, [X]),
@@ -44,11 +47,28 @@ def test_pullback_is_central_differences(name):
         assert np.abs(grad - numeric).max() < 1e-8 * max(1, np.abs(grad).max())
 
 
-def test_mixed_linear_mixes_each_token_with_the_one_before_it():
-    last, ratio, weight = rng.normal(size=4), rng.random(4), rng.normal(size=(3, 4))
-    y, _ = ops.mixed_linear(X[0], last, ratio, weight)
-    for t, previous in enumerate([last, *X[0, :-1]]):
-        np.testing.assert_allclose(y[t], weight @ (ratio * X[0, t] + (1 - ratio) * previous), rtol=1e-12)
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-14), (np.float32, 1e-6)])
+def test_mixed_linear_is_token_shift_lerp_and_linear(dtype, tolerance):
+    x, x_prev, mu, weight = (a.astype(dtype) for a in CASES["mixed_linear"][1])
+    fused, pull_fused = mixed_linear(x, x_prev, mu, weight)
+    shifted, pull_shift = ops.token_shift(x, x_prev)
+    mixed, pull_lerp = ops.lerp(shifted, x, mu)
+    y, pull_linear = ops.linear(mixed, weight)
+
+    dy = rng.normal(size=y.shape).astype(dtype)
+    dmixed, dweight = pull_linear(dy)
+    dshifted, dx, dmu = pull_lerp(dmixed)
+    dx_shift, dx_prev = pull_shift(dshifted)
+    for a, b in zip((fused, *pull_fused(dy)), (y, dx + dx_shift, dx_prev, dmu, dweight), strict=True):
+        assert a.dtype == b.dtype == dtype
+        assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
+
+
+def test_the_mix_is_of_each_token_and_the_one_before_it():
+    x_prev, mu, weight = rng.normal(size=4), rng.random(4), rng.normal(size=(3, 4))
+    y, _ = mixed_linear(X[0], x_prev, mu, weight)
+    for t, previous in enumerate([x_prev, *X[0, :-1]]):
+        np.testing.assert_allclose(y[t], weight @ (mu * X[0, t] + (1 - mu) * previous), rtol=1e-12)
 
 
 def test_layer_norm_has_mean_zero_and_variance_one():

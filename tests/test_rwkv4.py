@@ -5,7 +5,6 @@ import pytest
 from random_models import random_model
 
 from rwkv_np import RWKV4
-from rwkv_np.rwkv4 import State
 
 
 def assert_same(actual, expected, tolerance):
@@ -34,16 +33,6 @@ def test_any_mixture_of_forward_and_step_is_one_function(dtype, tolerance, batch
                 logits, state = model.forward(piece, state)
                 pieces.append(logits)
         assert_same((np.concatenate(pieces, axis=-2), state), whole, tolerance)
-
-
-@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-13), (np.float32, 2e-6)])
-def test_the_page_of_rnn_and_the_cell_are_one_step(dtype, tolerance):
-    model, page, cells = random_model(dtype=dtype), None, None
-    for token in np.random.default_rng(8).integers(17, size=60):
-        logits, page = model.step(token, page)                  # one text: rnn.step
-        batch_logits, cells = model.step([token], cells)        # a batch of one: rwkv4.cell
-        assert_same((logits, page), (batch_logits[0], State(*(s[:, 0] for s in cells))), tolerance)
-        assert [s.dtype for s in page] == [s.dtype for s in cells]
 
 
 def test_last_only_gives_the_last_logits_and_the_same_state():
@@ -158,6 +147,6 @@ def test_forward_in_pieces_is_forward(batch, monkeypatch):
     model, tokens = random_model(), np.random.default_rng(0).integers(17, size=(*batch, 23))
     expected, expected_state = model.forward(tokens)
     for piece in (1, 7, 22, 23):
-        monkeypatch.setattr("rwkv_np.rwkv4.PIECE", piece)
+        monkeypatch.setattr("rwkv_np.language_model.SEGMENT", piece)
         assert_same(model.forward(tokens), (expected, expected_state), 1e-11)
         assert_same(model.forward(tokens, last_only=True), (expected[..., -1, :], expected_state), 1e-11)

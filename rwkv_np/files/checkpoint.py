@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..params import check_params
+from ..checks import check_params
 from ..rwkv4 import RWKV4, State
 from . import hugging_face, torch_zip
 
@@ -223,7 +223,7 @@ def _metadata_and_tokenizer(file_metadata):
 
 def _stored(model, dtype):
     """(name, array) pairs as they stand in official files, one at a time."""
-    check_params(model.params)
+    check_params(model.params, type(model))
     dtype = np.dtype(dtype or model.dtype).name if dtype != "bfloat16" else dtype
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r} but must be one of {', '.join(DTYPES)}")

@@ -1,6 +1,6 @@
 """The cascade: layers advance in time partly in parallel (paper, section 4.1 and figure 7).
 
-Layer l at time t needs two things: what layer l-1 says at time t, and its own state after time t-1. So all
+Layer l at time t needs two things: the output of layer l-1 at time t, and its own state after time t-1. So all
 cells (l, t) with l + t = s are independent of each other, and T tokens pass through L layers in T + L - 1 steps
 of a wavefront, instead of T L cells one after the other::
 
@@ -9,51 +9,52 @@ of a wavefront, instead of T L cells one after the other::
     layer 0   0  1  2  3
     time      0  1  2  3
 
-`forward` walks the diagonals and computes all cells of one at once, with the weights of its layers stacked.
+`forward` walks the diagonals. It computes the cells of a diagonal by one call of the model's `block_step`, with the
+arrays of their layers stacked.
 
-It cannot help while generating: token t+1 is drawn from what the last layer says at time t, so the next
-diagonal has one cell only. And on a CPU it gains little even where it applies: for each cell the weights of
-its layer must come from memory, and stacking does not make them fewer. What it saves is the cost of calling NumPy.
-The time-parallel `RWKV4.forward` reads each weight once for all tokens instead.
+The cascade cannot help while generating: token t+1 is drawn from the last layer's output at time t, so the next
+diagonal has one cell only. On a CPU it gains little even where it applies, because the weights of every cell's layer
+must still come from memory. It saves the overhead of NumPy calls. `LanguageModel.forward`, parallel in time, reads
+each weight once for all tokens.
 """
 
 import math
 
 import numpy as np
 
-from .. import ops
-from ..params import LAYER
-from ..rwkv4 import State, cell
+from ..checks import check_inputs
+from ..params import layer_names
 
 
 def schedule(n_tokens, n_layer):
-    """The wavefront: a list of T + L - 1 steps, each the list of its cells (layer, time), lowest layer first."""
+    """Return the wavefront: a list of T + L - 1 steps, each a list of cells (layer, time), lowest layer first."""
     return [[(layer, step - layer) for layer in range(max(0, step - n_tokens + 1), min(n_layer, step + 1))]
             for step in range(n_tokens + n_layer - 1 if n_tokens else 0)]
 
 
 def one_by_one(n_tokens, n_layer):
-    """The schedule without a wavefront: T L steps of one cell."""
+    """Return the schedule without a wavefront: T L steps of one cell."""
     return [[(layer, time)] for time in range(n_tokens) for layer in range(n_layer)]
 
 
 def predicted_speed_up(n_tokens, n_layer):
-    """Cells over steps, T L / (T + L - 1): what the wavefront would gain if a step took as long as a cell.
+    """Return cells over steps, T L / (T + L - 1): the speed-up if a step took as long as a cell.
 
-    Never above min(T, L).
+    It never exceeds min(T, L).
     """
     return n_tokens * n_layer / (n_tokens + n_layer - 1)
 
 
 def forward(model, tokens, state=None, steps=None):
-    """`RWKV4.forward` along the wavefront: the same logits, the same state.
+    """Compute `LanguageModel.forward` along the wavefront: the same logits, the same state.
 
     Parameters
     ----------
-    model : RWKV4
+    model : LanguageModel
+        Of any generation.
     tokens : (T,) or (B, T) ints
     state : State, optional
-        What came before.
+        The state after the preceding tokens.
     steps : list of lists of (layer, time), optional
         `schedule` by default. The cells of a step must be independent, their layers consecutive.
 
@@ -63,29 +64,62 @@ def forward(model, tokens, state=None, steps=None):
     state : State
         After the last token.
     """
-    tokens, state = model._checked(tokens, state, axes=("(T,)", "(B, T)"))
+    tokens, state = check_inputs(model, tokens, state, axes=("(T,)", "(B, T)"))
     *batch, length = tokens.shape
-    rows = math.prod(batch)
-    n_layer, d_model = model.n_layer, model.d_model
-    p = {name: np.stack([model.params[f"blocks.{layer}.{name}"] for layer in range(n_layer)]) for name in LAYER}
-    p = {name: a if a.ndim == 3 else a[:, None, :] for name, a in p.items()}             # (L, out, in) and (L, 1, D)
-    now = [s.reshape(n_layer, rows, s.shape[-1]).copy() for s in state]                   # each (L, B, D)
-    embedded, _ = ops.embedding(model.params["emb.weight"], tokens.reshape(rows, length))
-    embedded, _ = ops.layer_norm(embedded, model.params["blocks.0.ln0.weight"], model.params["blocks.0.ln0.bias"])
-    x = np.zeros((n_layer + 1, rows, d_model), embedded.dtype)            # x[l]: what layer l reads next; x[L]: the top
-    top = np.empty_like(embedded)                                                         # (B, T, D)
+    n_seq, n_layer = math.prod(batch), model.n_layer
+    state = model.State(*(a.reshape(n_layer, n_seq, *a.shape[1 + len(batch):]).copy() for a in state))  # (L, B, ...)
+    embedded, _ = model.embed(tokens.reshape(n_seq, length))                            # (B, T, D)
+    top = np.empty_like(embedded)                                                       # (B, T, D)
+    stream = [np.zeros((n_layer + 1, *embedded[:, 0].shape), embedded.dtype)]           # x before each layer, and after
 
+    groups = stack_layers(model)
     for cells in schedule(length, n_layer) if steps is None else steps:
-        first, last = cells[0][0], cells[-1][0]
-        active = slice(first, last + 1)
-        if first == 0:
-            x[0] = embedded[:, cells[0][1]]
-        y, changed = cell(x[active], {name: a[active] for name, a in p.items()}, State(*(s[active] for s in now)))
-        for s, new in zip(now, changed, strict=True):
-            s[active] = new
-        x[first + 1:last + 2] = y
-        if last == n_layer - 1:
-            top[:, cells[-1][1]] = x[n_layer]
+        bottom, time = cells[0]
+        if bottom == 0:
+            stream[0][0] = embedded[:, time]
+        for start, stop, params in reversed(groups):    # a layer reads its input before the layer below writes the next
+            layers = slice(max(start, bottom), min(stop, bottom + len(cells)))
+            if layers.start < layers.stop:
+                stream, state = run_cells(model, stream, state, layers, {
+                    group: {name: a[layers.start - start:layers.stop - start] for name, a in arrays.items()}
+                    for group, arrays in params.items()})
+        if bottom + len(cells) == n_layer:
+            top[:, cells[-1][1]] = stream[0][n_layer]
 
-    logits, _ = model._logits(top.reshape(*batch, length, d_model))
-    return logits, State(*(s.reshape(n_layer, *batch, s.shape[-1]) for s in now))
+    logits, _ = model.head(top.reshape(*batch, length, model.d_model))
+    return logits, model.State(*(a.reshape(n_layer, *batch, *a.shape[2:]) for a in state))
+
+
+def run_cells(model, stream, state, layers, params):
+    """Compute the cells of consecutive layers; return `stream` and `state` with their results written into them."""
+    inputs = stream[:1] if layers.start == 0 else stream            # only the layers above the first get v_first
+    *outputs, new_state = model.block_step(
+        *(a[layers] for a in inputs), state=model.State(*(a[layers] for a in state)), **params)
+    for a, new in zip(state, new_state, strict=True):
+        a[layers] = new
+    for n, output in enumerate(outputs):
+        if n == len(stream):                                        # RWKV-7's v_first, from the first layer on
+            stream = [*stream, np.zeros((len(stream[0]), *output.shape[1:]), output.dtype)]
+        stream[n][layers.start + 1:layers.stop + 1] = output
+    return stream, state
+
+
+def stack_layers(model):
+    """Return (first layer, last layer + 1, their arrays stacked), for each run of layers with the same arrays.
+
+    The first layer of an RWKV-7 lacks some. All but the operands of matrix products get an axis for the batch.
+    """
+    present = [{name for name in model.LAYER if f"blocks.{layer}.{name}" in model.params}
+               for layer in range(model.n_layer)]
+    starts = [n for n in range(model.n_layer) if n == 0 or present[n] != present[n - 1]]
+    groups = []
+    for start, stop in zip(starts, [*starts[1:], model.n_layer], strict=True):
+        params = {"ln1": {}, "att": {}, "ln2": {}, "ffn": {}}
+        for name, group, keyword in layer_names(type(model), start):
+            short = name.removeprefix(f"blocks.{start}.")
+            if short in present[start]:
+                array = np.stack([model.params[f"blocks.{layer}.{short}"] for layer in range(start, stop)])
+                matrix = len(model.LAYER[short]) == 2 and model.LAYER[short] != "HN"
+                params[group][keyword] = array if matrix else array[:, None]
+        groups.append((start, stop, params))
+    return groups

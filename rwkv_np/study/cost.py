@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from .. import wkv4
-from ..params import shapes
 from ..rwkv4 import RWKV4, time_mixing, time_mixing_step
 from . import cascade, softmax_attention
 
@@ -34,7 +33,7 @@ def flops_per_token(vocab_size, d_model, n_layer, d_ffn=None, d_att=None):
 
     The embedding is looked up, not multiplied. For d_ffn = 4 D: 2 (V D + 13 D^2 L), the paper's formula.
     """
-    sizes = shapes(vocab_size, d_model, n_layer, d_ffn, d_att)
+    sizes = RWKV4.shapes(vocab_size, d_model, n_layer, d_ffn=d_ffn, d_att=d_att)
     return 2 * sum(math.prod(shape) for name, shape in sizes.items() if len(shape) == 2 and name != "emb.weight")
 
 
@@ -50,7 +49,8 @@ def cache_numbers(d_model, n_layer):
 
 def describe(vocab_size, d_model, n_layer, d_ffn=None, d_att=None):
     """The counts for one size, as lines of text."""
-    count = sum(math.prod(shape) for shape in shapes(vocab_size, d_model, n_layer, d_ffn, d_att).values())
+    shapes = RWKV4.shapes(vocab_size, d_model, n_layer, d_ffn=d_ffn, d_att=d_att)
+    count = sum(map(math.prod, shapes.values()))
     state, cache = state_numbers(d_model, n_layer, d_att), cache_numbers(d_model, n_layer)
     return [f"{count:,} parameters ({count:.3e}), {4 * count / 1e6:,.1f} MB in float32",
             f"{flops_per_token(vocab_size, d_model, n_layer, d_ffn, d_att):.3e} operations per token, forward",
@@ -71,20 +71,19 @@ class Mixer:
         self.kind, self.d_model = kind, d_model
         rng = np.random.default_rng(seed)
         if kind == "RWKV-4":
-            params = RWKV4.init(2, d_model, 1, seed=seed).params
-            p = {name.removeprefix("blocks.0."): a for name, a in params.items() if ".att." in name}
-            for name in ("att.key.weight", "att.receptance.weight", "att.output.weight"):       # zero at the start
+            p = RWKV4.init(2, d_model, 1, seed=seed).layer_params(0)["att"]
+            for name in ("key", "receptance", "output"):                                        # zero at the start
                 p[name] = rng.normal(0, d_model**-0.5, p[name].shape).astype(np.float32)
             last = np.zeros(d_model, np.float32)
 
             def parallel(x, memory=None):
                 before, state = memory or (last, wkv4.initial_state(d_model))
-                (y, state), _ = time_mixing(x, p, before, state, wkv4.wkv)
+                (y, state), _ = time_mixing(x, before, state, **p)
                 return y, (x[-1].copy(), state)
 
             def step(x, memory=None):
                 before, state = memory or (last, wkv4.initial_state(d_model))
-                y, state = time_mixing_step(x, p, before, state)
+                y, state = time_mixing_step(x, before, state, **p)
                 return y, (x, state)
         else:
             p = softmax_attention.initial_params(d_model, seed)

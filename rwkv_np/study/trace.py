@@ -1,5 +1,6 @@
 """What the state does over time, as plain arrays."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -64,13 +65,15 @@ def operands(model, tokens):
     """
     kept = []
 
-    def keeping(w, u, k, v, state):
-        (out, state), pullback = wkv4.wkv(w, u, k, v, state)
+    def wkv(w, u, k, v, state):
+        (out, state), pullback = wkv4.vjp(w, u, k, v, state)
         kept.append((w, u, k, v, out))
         return (out, state), pullback
 
-    tokens, state = model._checked(tokens, None, axes=("(T,)", "(B, T)"))
-    model._hidden(tokens, state, keeping)
+    class Recording(type(model)):
+        time_mixing = staticmethod(functools.partial(model.time_mixing, wkv=wkv))
+
+    Recording(model.params).forward(tokens)
     return kept
 
 

@@ -38,7 +38,7 @@ def write(folder, max_length=1000):
         out, state = wkv4.recurrent(*exact)
         grads = wkv4.backward(*exact, dout.astype(np.float64))
         arrays = {"w": w, "u": u, "k": k, "v": v, "dout": dout, "out": out, **state._asdict(),
-                  "dw": grads.w, "du": grads.u, "dk": grads.k, "dv": grads.v}
+                  "dw": grads.dw, "du": grads.du, "dk": grads.dk, "dv": grads.dv}
         tensors |= {f"{n:03d}/{name}": a for name, a in arrays.items()}
         told.append({"id": f"{n:03d}", "name": case.name, "why": case.why, "cuts": list(case.cuts), "hard": case.hard})
     folder.mkdir(parents=True)

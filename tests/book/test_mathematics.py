@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rwkv_np import params, wkv4
+from rwkv_np import RWKV4, wkv4
 from rwkv_np.files import hugging_face
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -34,7 +34,7 @@ def test_the_map_of_names_is_the_model():
     sizes = {"V": 11, "D": 4, "F": 12, "A": 8}
     listed = {official.replace("blocks.N.", "blocks.0."): tuple(sizes[axis] for axis in re.findall("[VDFA]", shape))
               for official, _, _, shape in rows}
-    assert listed == params.shapes(11, 4, 1, d_ffn=12, d_att=8)
+    assert listed == RWKV4.shapes(11, 4, 1, d_ffn=12, d_att=8)
     assert all(hugging_face.their_name(official) == theirs and cpp == official for official, theirs, cpp, _ in rows)
 
 

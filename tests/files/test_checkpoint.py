@@ -18,7 +18,6 @@ from random_models import random_model
 import rwkv_np
 from rwkv_np import CheckpointError
 from rwkv_np.files import checkpoint, hugging_face, torch_zip
-from rwkv_np.params import shapes
 from rwkv_np.text import tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,7 +125,7 @@ def test_official_vocabularies_are_found_beside_a_model_by_its_rows(data_dir, tm
 
 
 def test_names_of_hugging_face_map_one_to_one():
-    official = shapes(5, 4, 3)
+    official = rwkv_np.RWKV4.shapes(5, 4, 3)
     theirs = [hugging_face.their_name(name) for name in official]
     assert [hugging_face.official_name(name) for name in theirs] == list(official)
     assert {"rwkv.embeddings.weight", "rwkv.blocks.0.pre_ln.bias", "rwkv.blocks.2.attention.time_mix_receptance",
@@ -427,7 +426,7 @@ print((max(peak, anonymous()) - before) / sum(4 * p.size for p in model.params.v
                                    pytest.param((50277, 768, 12), marks=pytest.mark.long)], ids=["24M", "169M"])
 def test_loading_takes_at_most_1_3_times_the_float32_size(sizes, tmp_path):
     rng = np.random.default_rng(0)
-    model = rwkv_np.RWKV4({name: rng.random(shape, np.float32) for name, shape in shapes(*sizes).items()})
+    model = rwkv_np.RWKV4({name: rng.random(shape, np.float32) for name, shape in rwkv_np.RWKV4.shapes(*sizes).items()})
     for name, dtype in (("m.pth", "float32"), ("m.pth", "bfloat16"), ("m.safetensors", "float32"),
                         ("m.safetensors", "bfloat16")):
         rwkv_np.save(model, tmp_path / name, dtype)

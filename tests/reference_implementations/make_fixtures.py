@@ -96,11 +96,11 @@ def by_transformers(model, tokens, dtype, exact=False):
 
 
 def state_by_transformers(model, tokens):
-    """Their state after the tokens as `rwkv_np.State`."""
+    """Their state after the tokens as `RWKV4.State`."""
     with torch.no_grad():
         state = transformers_model(model, torch.float32)(torch.tensor(tokens), use_cache=True).state
     ffn_shift, att_shift, num, den, log_scale = (s.permute(2, 0, 1).numpy() for s in state)
-    return rwkv_np.State(att_shift, ffn_shift, *(s.astype(np.float64) for s in (num, den, log_scale)))
+    return rwkv_np.RWKV4.State(att_shift, ffn_shift, *(s.astype(np.float64) for s in (num, den, log_scale)))
 
 
 def by_official(path, tokens):
@@ -116,7 +116,7 @@ def by_official(path, tokens):
     logits, state = runtime.forward([int(t) for t in tokens], None, full_output=True)
     layers = [[s.numpy() for s in state[5 * n:5 * n + 5]] for n in range(len(state) // 5)]
     att_shift, num, den, log_scale, ffn_shift = (np.stack(s) for s in zip(*layers, strict=True))
-    return logits.numpy(), rwkv_np.State(att_shift, ffn_shift,
+    return logits.numpy(), rwkv_np.RWKV4.State(att_shift, ffn_shift,
                                          *(s.astype(np.float64) for s in (num, den, log_scale)))
 
 
@@ -145,7 +145,7 @@ def fixtures():
         if model.d_att == model.d_model:
             logits, states = zip(*(by_official(FIXTURES / f"{name}.pth", row) for row in tokens), strict=True)
             expected["official/logits"] = np.stack(logits)
-            states = {"official": rwkv_np.State(*(np.stack(s, 1) for s in zip(*states, strict=True))),
+            states = {"official": rwkv_np.RWKV4.State(*(np.stack(s, 1) for s in zip(*states, strict=True))),
                       "transformers float32": state_by_transformers(model, tokens)}
             expected |= {f"{peer}/state/{field}": a for peer, state in states.items()
                          for field, a in state._asdict().items()}

@@ -45,7 +45,7 @@ def test_logits_and_state_in_float32_are_the_peers_to_1e_5(peer, run):
             assert_near(logits, expected[f"{who}/logits"], 1e-5)
             compared += 1
         if f"{who}/state/num" in expected:
-            theirs = rwkv_np.State(*(expected[f"{who}/state/{name}"] for name in rwkv_np.State._fields))
+            theirs = rwkv_np.RWKV4.State(*(expected[f"{who}/state/{name}"] for name in rwkv_np.RWKV4.State._fields))
             factor = np.exp(theirs.log_scale - state.log_scale)         # the sums, brought to our scale
             assert_near(state.att_shift, theirs.att_shift, 1e-5)
             assert_near(state.ffn_shift, theirs.ffn_shift, 1e-5)

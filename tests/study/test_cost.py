@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from random_models import random_model
 
-from rwkv_np import wkv4
+from rwkv_np import RWKV4, wkv4
 from rwkv_np.cli.main import main
-from rwkv_np.params import initial_params
 from rwkv_np.study import cost, plots, trace
 
 PAPER = {  # table 2 of the paper: parameters, forward FLOPs per token
@@ -26,7 +25,7 @@ def test_the_papers_table(name):
 
 @pytest.mark.parametrize("sizes", [(17, 8, 1), (50, 12, 3)])
 def test_formula_and_arrays_agree(sizes):
-    arrays = initial_params(*sizes)
+    arrays = RWKV4.init(*sizes).params
     assert cost.parameters(*sizes) == sum(a.size for a in arrays.values())
     v, d, layers = sizes
     assert cost.flops_per_token(*sizes) == 2 * (v * d + 13 * d**2 * layers)

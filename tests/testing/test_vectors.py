@@ -29,7 +29,7 @@ def results(folder, gradients=False):
         w, u, k, v, dout = (given[f"{key}/{n}"] for n in ("w", "u", "k", "v", "dout"))
         out[f"{key}/out"] = wkv4.chunked(w, u, k, v)[0]
         if gradients:
-            out |= {f"{key}/d{n}": g for n, g in zip("wukv", wkv4.wkv(w, u, k, v)[1](dout), strict=False)}
+            out |= {f"{key}/d{n}": g for n, g in zip("wukv", wkv4.vjp(w, u, k, v)[1](dout), strict=False)}
     return {name: np.ascontiguousarray(a) for name, a in out.items()}
 
 

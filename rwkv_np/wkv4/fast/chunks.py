@@ -103,13 +103,16 @@ def _split(length, chunk, width):
     n_runs = max(1, -(-n_chunks // per_run))
     whole, tokens = n_chunks * chunk, chunk * max(1, -(-n_chunks // n_runs))
     runs = [(slice(t, min(t + tokens, whole)), chunk) for t in range(0, whole, tokens)]
-    return runs + [(slice(whole, length), length - whole)] * (whole < length)
+    if whole < length:
+        runs.append((slice(whole, length), length - whole))
+    return runs
 
 
 def _by_token(x, time, chunk):
     """Return x[..., time, :], (..., N S, C), as a view with the axes (S, N, ..., C)."""
     *batch, _, channels = x.shape
-    return np.moveaxis(x[..., time, :].reshape(*batch, -1, chunk, channels), (-2, -3), (0, 1))
+    n_chunks = (time.stop - time.start) // chunk
+    return np.moveaxis(x[..., time, :].reshape(*batch, n_chunks, chunk, channels), (-2, -3), (0, 1))
 
 
 def _compute_run(w, u, k, v, state, out):

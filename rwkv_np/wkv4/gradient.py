@@ -1,100 +1,117 @@
-"""The gradient of WKV, as a plain loop backwards in time.
+"""The gradient of WKV, as a plain loop backwards in time. docs/gradient.md derives each line.
 
-**Forward**, with A, B the true sums before token t, E = e^{u + k_t} and Z = B + E::
+**Forward.** With A, B the true sums before token t and A', B' those after it, E = e^{u + k_t} and Z = B + E::
 
     out_t = (A + E v_t) / Z,         A' = e^-w A + e^{k_t} v_t,         B' = e^-w B + e^{k_t}.
 
-**Backward.** Let g be the gradient of out_t, and a', b' those of the sums A', B' after the token (zero
-after the last one, unless the state was used further). Differentiating the line above::
+**Backward.** Let g be the gradient of the loss with respect to out_t, and dA', dB' those with respect to
+A', B' (zero after the last token, unless the final state is used further). Then::
 
-    gradient of the sums   a  = g / Z         + e^-w a'
-                           b  = -g out_t / Z  + e^-w b'
-    of the value           dv = g E / Z  + e^{k_t} a'
-    of the key             dk = g E (v_t - out_t) / Z  + e^{k_t} (v_t a' + b')
-    of the bonus           du = g E (v_t - out_t) / Z                     (summed over t)
-    of the rate            dw = -e^-w (A a' + B b')                       (summed over t)
+    dA = g / Z          + e^-w dA'
+    dB = -g out_t / Z   + e^-w dB'
+    dv = g E / Z                    + e^{k_t} dA'
+    dk = g E (v_t - out_t) / Z      + e^{k_t} (v_t dA' + dB')
+    du = g E (v_t - out_t) / Z                                  (summed over t)
+    dw = -e^-w (A dA' + B dB')                                  (summed over t)
 
-**Stable by the forward scale.** A = num e^p grows without bound, and a shrinks as fast. Store::
+**On the scale of the forward pass.** A = num e^p grows without bound, and dA shrinks as fast. The loop
+keeps instead the gradients with respect to the scaled sums, at fixed scale::
 
-    alpha = a e^p,   beta = b e^p          with the scale p of the forward pass at the same time.
+    dnum = dA e^p,    dden = dB e^p         with p the log_scale of the forward pass before token t.
 
-Every factor is then one that the forward pass has, between 0 and 1: with p' the scale after the token::
+Every factor is then one of the forward pass, between 0 and 1. With p' the scale after the token and
+q = max(p, u + k_t), the scaled denominator is z = Z e^-q, and::
 
-    e^p / Z         = past / z      past = e^{p - q}, now = e^{u + k - q}, z = past den + now
-    E / Z           = now / z
-    e^-w a' e^p     = fade alpha'   fade = e^{p - p' - w}
-    e^{k_t} a'      = join alpha'   join = e^{k_t - p'}
+    e^p / Z         = e_past / z            e_past = e^{p - q}
+    E / Z           = e_now / z             e_now = e^{u + k_t - q}
+    e^-w dA' e^p    = decay dnum'           decay = e^{(p - p') - w}
+    e^{k_t} dA'     = w_in dnum'            w_in = e^{k_t - p'}
 
-so the backward pass needs no maximum of its own and overflows nowhere. alpha and beta are also just the
-gradients of num and den at a fixed scale, which is how the gradient of a state is given and returned;
-that of the scale itself is num alpha + den beta.
+In particular dnum = g e_past / z + decay dnum'. So the backward pass needs no maximum of its own and
+overflows nowhere. The gradient of a state is given and returned in the same form; the gradient with respect
+to the scale itself is num dnum + den dden.
 """
+
+from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
 
-from .recurrent import advance
-from .state import State, checked
+from .checks import check_gradients, check_inputs
+from .recurrence import advance
+from .state import State
 
 
 class Gradients(NamedTuple):
-    """Gradients of a loss with respect to WKV's inputs, each in its input's shape and dtype.
+    """Gradients of a loss with respect to the inputs of WKV, each in the shape and dtype of its input.
 
-    ``state.num`` and ``state.den`` are taken at fixed ``log_scale``; ``state.log_scale`` is num * dnum + den * dden.
+    Attributes
+    ----------
+    dw, du : (C,)
+        Summed over batch and time.
+    dk, dv : (..., T, C)
+    dstate : State
+        With respect to the incoming state, float64: ``num`` and ``den`` at fixed ``log_scale``, and
+        ``log_scale`` = state.num * dstate.num + state.den * dstate.den.
+
+    Examples
+    --------
+    >>> w, u, k, v = np.array([0.5]), np.array([0.3]), np.zeros((3, 1)), np.ones((3, 1))
+    >>> backward(w, u, k, v, dout=np.ones((3, 1)))._fields
+    ('dw', 'du', 'dk', 'dv', 'dstate')
     """
 
-    w: np.ndarray
-    u: np.ndarray
-    k: np.ndarray
-    v: np.ndarray
-    state: State
+    dw: np.ndarray
+    du: np.ndarray
+    dk: np.ndarray
+    dv: np.ndarray
+    dstate: State
 
 
-def checked_gradients(dout, dstate, out_shape):
-    """The incoming gradients as arrays: dout as it is, (alpha, beta) in float64."""
-    dout = np.asarray(dout)
-    if dout.dtype not in (np.float32, np.float64):
-        raise TypeError(f"dout is {dout.dtype} but must be float32 or float64: dout.astype(np.float32)")
-    if dout.shape != out_shape:
-        raise ValueError(f"dout has shape {dout.shape} but must be {out_shape}, as the output")
-    shape = out_shape[:-2] + out_shape[-1:]
-    if dstate is None:
-        return dout, np.zeros(shape), np.zeros(shape)
-    alpha, beta = (np.array(getattr(dstate, name), dtype=np.float64) for name in ("num", "den"))
-    for name, array in (("num", alpha), ("den", beta)):
-        if array.shape != shape:
-            raise ValueError(f"dstate.{name} has shape {array.shape} but must be {shape}, as the state")
-    return dout, alpha, beta
-
-
-def backward(w, u, k, v, dout, state=None, dstate=None):
-    """Gradients of WKV with respect to all its inputs, by the loop derived above.
+def backward(w, u, k, v, dout, state: State | None = None, dstate: State | None = None) -> Gradients:
+    """Compute the gradients of WKV with respect to all its inputs, one token after the other.
 
     Parameters
     ----------
     w, u : (C,)
+        Decay rate >= 0 and bonus, float32 or float64.
     k, v : (..., T, C)
+        Keys and values, float32 or float64.
     dout : (..., T, C)
         Gradient of the loss with respect to the output.
     state : State, optional
-        The incoming state of the forward pass.
+        The incoming state of the forward pass; the empty state by default.
     dstate : State, optional
-        Gradient with respect to the outgoing state: its num and den, taken at fixed log_scale; log_scale is
-        ignored. None if the state was not used further.
+        Gradient with respect to the outgoing state: its num and den, at fixed log_scale; its log_scale is
+        ignored. By default zero, for a state that is not used further.
 
     Returns
     -------
     Gradients
-        .w .u .k .v in the dtypes of w, u, k, v, and .state in float64. Computed in float64.
+        Computed in float64; .dw .du .dk .dv in the dtypes of w, u, k, v, .dstate in float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype, shape or range, naming it.
 
     Notes
     -----
-    Paper, appendix D (the official CUDA kernel's ``kernel_backward`` carries a scale of its own instead).
+    ``kernel_backward`` in
+    https://github.com/BlinkDL/RWKV-LM/blob/165dfd1b9e5c/RWKV-v4/cuda/wkv_cuda.cu#L40-L111. It carries a
+    running scale of its own backwards in time, where this loop uses the scale of the forward pass.
+
+    Examples
+    --------
+    >>> w, u, k, v = np.array([0.5]), np.array([0.3]), np.zeros((2, 1)), np.array([[1.0], [3.0]])
+    >>> dv = backward(w, u, k, v, dout=np.array([[0.0], [1.0]])).dv[:, 0]   # the weights in the second output
+    >>> bool(np.allclose(dv, [1 / (1 + np.exp(0.3)), np.exp(0.3) / (1 + np.exp(0.3))]))
+    True
     """
     w_dtype, u_dtype = np.asarray(w).dtype, np.asarray(u).dtype
-    w, u, k, v, state = checked(w, u, k, v, state)
-    dout, alpha, beta = checked_gradients(dout, dstate, k.shape)
+    w, u, k, v, state = check_inputs(w, u, k, v, state)
+    dout, dnum, dden = check_gradients(dout, dstate, k.shape)
 
     states = [state]
     for t in range(k.shape[-2]):
@@ -106,19 +123,19 @@ def backward(w, u, k, v, dout, state=None, dstate=None):
         k_t, v_t, g = k[..., t, :], v[..., t, :], dout[..., t, :]
         (num, den, p), p_new = states[t], states[t + 1].log_scale
         q = np.maximum(p, u + k_t)
-        past, now = np.exp(p - q), np.exp(u + k_t - q)
-        z = past * den + now
-        out = (past * num + now * v_t) / z
-        fade, join = np.exp((p - p_new) - w), np.exp(k_t - p_new)
+        e_past, e_now = np.exp(p - q), np.exp(u + k_t - q)
+        z = e_past * den + e_now
+        out = (e_past * num + e_now * v_t) / z
+        decay, w_in = np.exp((p - p_new) - w), np.exp(k_t - p_new)
 
-        through_bonus = g * now / z * (v_t - out)
-        du += through_bonus
-        dk[..., t, :] = through_bonus + join * (v_t * alpha + beta)
-        dv[..., t, :] = g * now / z + join * alpha
-        dw -= fade * (num * alpha + den * beta)
-        alpha = g * past / z + fade * alpha
-        beta = -g * out * past / z + fade * beta
+        d_bonus = g * e_now / z * (v_t - out)
+        du += d_bonus
+        dk[..., t, :] = d_bonus + w_in * (v_t * dnum + dden)
+        dv[..., t, :] = g * e_now / z + w_in * dnum
+        dw -= decay * (num * dnum + den * dden)
+        dnum = g * e_past / z + decay * dnum
+        dden = -g * out * e_past / z + decay * dden
 
     batch_axes = tuple(range(dw.ndim - 1))
     return Gradients(dw.sum(batch_axes).astype(w_dtype), du.sum(batch_axes).astype(u_dtype), dk, dv,
-                     State(alpha, beta, state.num * alpha + state.den * beta))
+                     State(dnum, dden, state.num * dnum + state.den * dden))

@@ -1,155 +1,293 @@
-"""WKV without waiting for the previous token: all pairs, and the associative scan.
+"""WKV without one step per token: all pairs, the associative combine and its scan, chunks.
 
-`all_pairs` writes WKV as softmax attention would be written: a T x T matrix of weights times the values.
-It costs T^2, and it shows the operator for what it is, an average.
+`all_pairs` writes WKV as softmax attention is written: a T x T matrix of weights times the values. It costs
+T^2, and it shows the operator for what it is, an average.
 
-`scan` rests on one observation: what a stretch of tokens leaves behind can be worked out before
-anything is known of what precedes it, and two neighbouring stretches combine by `merge`, which is
-associative. So the stretches can be combined in any grouping, and all prefixes are there after
-log2(T) rounds in which every position works at once.
+The other forms rest on one observation. What a segment contributes to the state can be computed before
+anything is known of what precedes it (`segment`), and the contributions of two neighbouring segments are
+joined by `combine`, which is associative (docs/combine.md). So segments can be combined in any grouping.
+`scan` uses this to compute the states before all tokens in log2(T) rounds; `chunked`, to compute chunks of
+the sequence in parallel.
 """
+
+from __future__ import annotations
 
 import numpy as np
 
-from .recurrent import output
-from .state import State, checked, common_scale
+from .checks import check_chunk, check_inputs
+from .recurrence import output, recurrent
+from .state import State, log_mass, rescale
 
-_BLOCK = 2**20      # weights formed at a time, 8 MB in float64: the T x T matrix is never held whole
+MAX_WEIGHTS = 2**20     # weights that `all_pairs` holds at a time, 8 MB, or those of one token if they are more
 
 
-def all_pairs_weights(w, u, k, state=None):
-    """The share of every source in every output: WKV's attention matrix, one per channel.
+def all_pairs_weights(w, u, k, state: State | None = None):
+    """Return the attention weight of every token in every output: an attention matrix per channel.
 
     Parameters
     ----------
     w, u : (C,)
+        Decay rate >= 0 and bonus, float32 or float64.
     k : (..., T, C)
+        Keys, float32 or float64.
     state : State, optional
-        Arrays of shape (..., C).
+        The past before the first token, arrays of shape (..., C); the empty state by default.
 
     Returns
     -------
     weights : (..., C, T, T+1)
-        weights[..., c, t, 0] is the share of the incoming state in output t of channel c (0 if there is
-        none), weights[..., c, t, 1+i] that of token i; 0 for i > t. Rows sum to 1. In the dtype of k.
+        weights[..., c, t, 0] is the weight of the incoming state in output t of channel c (0 if it is
+        empty), weights[..., c, t, 1+i] that of token i; 0 for i > t. Rows sum to 1. In the dtype of k.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype, shape or range, naming it.
+
+    Examples
+    --------
+    >>> w, u, k = np.array([np.log(2)]), np.array([0.0]), np.zeros((3, 1))  # weights halve at each step
+    >>> all_pairs_weights(w, u, k)[0, :, 1:].round(2)
+    array([[1. , 0. , 0. ],
+           [0.5, 0.5, 0. ],
+           [0.2, 0.4, 0.4]])
     """
-    w, u, k, _, state = checked(w, u, k, k, state)
-    weights = _weights(w[:, None], u[:, None], np.moveaxis(k, -1, -2), _log_mass(state), np.arange(k.shape[-2]))
-    return weights.astype(k.dtype)
+    w, u, k, _, state = check_inputs(w, u, k, k, state)
+    return _softmax_rows(w, u, k, state, np.arange(k.shape[-2])).astype(k.dtype)
 
 
-def _log_mass(state):
-    """log of the true denominator; -inf for the empty state."""
-    return np.log(state.den, where=state.den > 0, out=np.full_like(state.den, -np.inf)) + state.log_scale
+def _softmax_rows(w, u, k, state, t):
+    """Return the weights in the outputs t, (rows,), of the incoming state and all tokens: (..., C, rows, T+1)."""
+    w, u, t, i = w[:, None, None], u[:, None, None], t[:, None], np.arange(k.shape[-2])
+    k = np.moveaxis(k, -1, -2)[..., None, :]                                # (..., C, 1, T)
+    past = k - (t - 1 - i) * w                                              # (..., C, rows, T)
+    tokens = np.where(i < t, past, np.where(i == t, u + k, -np.inf))        # (..., C, rows, T)
+    before = log_mass(state)[..., None, None] - t * w                       # (..., C, rows, 1)
+    scores = np.concatenate([before, tokens], axis=-1)                      # (..., C, rows, T+1)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
 
 
-def _weights(w, u, k, log_mass, rows):
-    """Rows `rows` of the weights. w, u: (..., 1); k: (..., T); log_mass: (...) -> (..., rows, T+1)."""
-    t, i = rows[:, None], np.arange(k.shape[-1])                        # output at t, source i
-    past = k[..., None, :] - (t - 1 - i) * w[..., None]                 # (..., rows, T)
-    now = (u + k)[..., None, :]                                         # (..., 1, T)
-    tokens = np.where(i < t, past, np.where(i == t, now, -np.inf))      # (..., rows, T)
-    before = log_mass[..., None] - rows * w                             # (..., rows)
-    scores = np.concatenate([before[..., None], tokens], axis=-1)       # (..., rows, T+1)
-    scores -= scores.max(axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    return scores
+def all_pairs(w, u, k, v, state: State | None = None):
+    """Compute WKV by its attention weights, every token against every earlier one: T^2 work.
 
+    The weights are formed for a few outputs at a time, so memory grows with T only as that of k does.
 
-def all_pairs(w, u, k, v, state=None):
-    """WKV by its full weights, every token against every earlier one: T^2 work.
+    Parameters
+    ----------
+    w, u : (C,)
+        Decay rate >= 0 and bonus, float32 or float64.
+    k, v : (..., T, C)
+        Keys and values, float32 or float64.
+    state : State, optional
+        The past before the first token, arrays of shape (..., C); the empty state by default.
 
-    Parameters and returns are those of `recurrent`. Works through blocks of channels and, where a sequence
-    is long, of rows: whatever T is, its temporaries stay under 100 MB beyond a few arrays the size of k.
+    Returns
+    -------
+    out : (..., T, C)
+        Computed in float64, returned in the dtype of k and v.
+    state : State
+        The state after the last token.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype, shape or range, naming it.
+
+    Notes
+    -----
+    Equation 16 of https://arxiv.org/abs/2305.13048v2.
+
+    Examples
+    --------
+    >>> w, u = np.array([np.log(2)]), np.array([0.0])               # weights halve at each step
+    >>> k, v = np.zeros((3, 1)), np.array([[1.0], [3.0], [5.0]])
+    >>> out, _ = all_pairs(w, u, k, v)
+    >>> out[:, 0]                                                   # 0.2 * 1 + 0.4 * 3 + 0.4 * 5 = 3.4
+    array([1. , 2. , 3.4])
     """
-    w, u, k, v, state = checked(w, u, k, v, state)
-    *batch, length, channels = k.shape
-    lanes = int(np.prod(batch, dtype=int)) * channels                   # every channel of every sequence
-
-    def by_lane(x):
-        return np.broadcast_to(x, (*batch, channels)).reshape(lanes)
-
-    k_lane, v_lane = (np.moveaxis(x, -1, -2).reshape(lanes, length) for x in (k, v))
-    w_lane, u_lane, log_mass = by_lane(w)[:, None], by_lane(u)[:, None], by_lane(_log_mass(state))
-    remembered = by_lane(state.num / np.where(state.den == 0, 1.0, state.den))[:, None]
-    values = np.concatenate([remembered, v_lane], axis=1)               # (lanes, T+1)
-
-    out = np.empty((lanes, length), k.dtype)
-    rows_at_once = max(1, min(length, _BLOCK // (length + 1)))
-    lanes_at_once = max(1, _BLOCK // (rows_at_once * (length + 1)))
-    for a in range(0, lanes, lanes_at_once):
-        lane = slice(a, a + lanes_at_once)
-        for b in range(0, length, rows_at_once):
-            rows = np.arange(b, min(b + rows_at_once, length))
-            weights = _weights(w_lane[lane], u_lane[lane], k_lane[lane], log_mass[lane], rows)
-            out[lane, rows] = (weights @ values[lane, :, None])[..., 0]
-    out = np.moveaxis(out.reshape(*batch, channels, length), -1, -2)
-    return np.ascontiguousarray(out), merge(state, segment(w, k, v), length * w)
+    w, u, k, v, state = check_inputs(w, u, k, v, state)
+    length = k.shape[-2]
+    average = np.divide(state.num, state.den, out=np.zeros(state.den.shape), where=state.den > 0)
+    values = np.moveaxis(np.concatenate([average[..., None, :], v], axis=-2), -1, -2)       # (..., C, T+1)
+    rows = max(1, MAX_WEIGHTS // max(values.size, 1))
+    out = np.empty(k.shape, k.dtype)
+    for start in range(0, length, rows):
+        t = np.arange(start, min(start + rows, length))
+        weights = _softmax_rows(w, u, k, state, t)                                          # (..., C, rows, T+1)
+        out[..., t, :] = np.moveaxis((weights @ values[..., None])[..., 0], -1, -2)
+    return out, combine(state, segment(w, k, v), length * w)
 
 
-def segment(w, k, v):
-    """What a stretch of tokens leaves behind, whatever came before it: the state from nothing.
+def segment(w, k, v) -> State:
+    """Return what a segment contributes to the state: the state after it, from the empty state.
 
     Parameters
     ----------
     w : (C,)
+        Decay rate >= 0, float32 or float64.
     k, v : (..., T, C)
+        Keys and values, float32 or float64.
 
     Returns
     -------
     State
-        Arrays of shape (..., C), float64.
+        Arrays of shape (..., C).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype, shape or range, naming it.
+
+    Examples
+    --------
+    >>> segment(np.array([np.log(2)]), np.zeros((2, 1)), np.array([[1.0], [3.0]]))
+    State(num=array([3.5]), den=array([1.5]), log_scale=array([0.]))
     """
-    length = k.shape[-2]
-    later = np.arange(length - 1, -1, -1.0)[:, None]                    # how many tokens follow
-    log_weight = k - later * np.asarray(w, np.float64)                  # (..., T, C)
+    w, _, k, v, _ = check_inputs(w, w, k, v)
+    steps = np.arange(k.shape[-2] - 1, -1, -1.0)[:, None]               # how many tokens follow
+    log_weight = k - steps * w                                          # (..., T, C)
     log_scale = log_weight.max(axis=-2, initial=-np.inf)                # (..., C)
     weight = np.exp(log_weight - log_scale[..., None, :])               # (..., T, C)
     return State((weight * v).sum(axis=-2), weight.sum(axis=-2), log_scale)
 
 
-def merge(earlier, later, decay):
-    """The state of two stretches, one after the other, from the states of each alone.
+def combine(earlier: State, later: State, nw) -> State:
+    """Return the state of two adjacent segments from the states of each.
 
-    Associative: with n the number of tokens in each, merge(merge(a, b, n_b w), c, n_c w) equals
-    merge(a, merge(b, c, n_c w), (n_b + n_c) w). The empty state is its neutral element.
+    Associative: with n the number of tokens in each, combine(combine(a, b, n_b w), c, n_c w) equals
+    combine(a, combine(b, c, n_c w), (n_b + n_c) w). The empty state is its neutral element.
 
     Parameters
     ----------
     earlier, later : State
         Arrays of shape (..., C).
-    decay : (..., C)
-        How much `earlier` fades while `later` is read: (number of its tokens) * w.
+    nw : float or (..., C)
+        n w, with n the number of tokens of `later`: the sums of `earlier` decay by e^{-n w}.
 
     Returns
     -------
     State
+
+    Raises
+    ------
+    ValueError
+        If the shapes of the two states differ.
+
+    Examples
+    --------
+    >>> w, k, v = np.array([0.5]), np.array([[0.0], [1.0], [2.0]]), np.array([[1.0], [2.0], [3.0]])
+    >>> both = combine(segment(w, k[:2], v[:2]), segment(w, k[2:], v[2:]), 1 * w)
+    >>> [bool(np.allclose(x, y)) for x, y in zip(both, segment(w, k, v))]
+    [True, True, True]
     """
-    earlier, later = common_scale(earlier, later, decay)
+    earlier, later = rescale(earlier, later, nw)
     return State(earlier.num + later.num, earlier.den + later.den, later.log_scale)
 
 
-def scan(w, u, k, v, state=None):
-    """WKV by an associative scan: log2(T) rounds, in each of which all positions work at once.
+def scan(w, u, k, v, state: State | None = None):
+    """Compute WKV by an associative scan: log2(T) rounds, each parallel over all positions; T log T work.
 
-    Before a round, position j holds the merged state of the `reach` elements that end at j; the round merges
-    it with the one `reach` places earlier, so `reach` doubles (Hillis and Steele, 1986). The incoming state
-    is element 0, token i is element i+1.
+    Before a round, position j holds the state of the `reach` elements that end at j. The round combines it
+    with the state `reach` positions earlier, so `reach` doubles (Hillis and Steele, 1986). The incoming
+    state is element 0, token i is element i+1.
 
-    Parameters and returns are those of `recurrent`. T log T work.
+    Parameters
+    ----------
+    w, u : (C,)
+        Decay rate >= 0 and bonus, float32 or float64.
+    k, v : (..., T, C)
+        Keys and values, float32 or float64.
+    state : State, optional
+        The past before the first token, arrays of shape (..., C); the empty state by default.
+
+    Returns
+    -------
+    out : (..., T, C)
+        Computed in float64, returned in the dtype of k and v.
+    state : State
+        The state after the last token.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype, shape or range, naming it.
+
+    Notes
+    -----
+    Data parallel algorithms, https://doi.org/10.1145/7902.7903.
+
+    Examples
+    --------
+    >>> w, u, k, v = np.array([0.5]), np.array([0.3]), np.zeros((5, 1)), np.arange(5.0)[:, None]
+    >>> bool(np.allclose(scan(w, u, k, v)[0], recurrent(w, u, k, v)[0], rtol=1e-14))
+    True
     """
-    w, u, k, v, state = checked(w, u, k, v, state)
-    tokens = State(v, np.ones_like(k), k)                               # each token a stretch of length one
-    prefix = State(*(np.concatenate([s[..., None, :], x], axis=-2)      # (..., T+1, C)
-                     for s, x in zip(state, tokens, strict=True)))
+    w, u, k, v, state = check_inputs(w, u, k, v, state)
+    tokens = State(v, np.ones_like(k), k)                               # each token is a segment of length one
+    prefix = State(*(np.concatenate([x[..., None, :], y], axis=-2)      # (..., T+1, C)
+                     for x, y in zip(state, tokens, strict=True)))
     length, reach = k.shape[-2], 1
     while reach <= length:
         earlier = State(*(x[..., :-reach, :] for x in prefix))
         later = State(*(x[..., reach:, :] for x in prefix))
-        merged = merge(earlier, later, reach * w)
-        prefix = State(*(np.concatenate([x[..., :reach, :], m], axis=-2)
-                         for x, m in zip(prefix, merged, strict=True)))
+        combined = combine(earlier, later, reach * w)
+        prefix = State(*(np.concatenate([x[..., :reach, :], y], axis=-2)
+                         for x, y in zip(prefix, combined, strict=True)))
         reach *= 2
-    before = State(*(x[..., :-1, :] for x in prefix))                   # the state each token meets
+    before = State(*(x[..., :-1, :] for x in prefix))                   # the state before each token
     return output(u, k, v, before).astype(k.dtype), State(*(x[..., -1, :].copy() for x in prefix))
+
+
+def chunked(w, u, k, v, state: State | None = None, chunk: int | None = None):
+    """Compute WKV by chunks of the sequence in parallel: segment, combine, recurrent.
+
+    This is the plain form; `vjp` is arranged for speed and has a pullback.
+
+    Parameters
+    ----------
+    w, u : (C,)
+        Decay rate >= 0 and bonus, float32 or float64.
+    k, v : (..., T, C)
+        Keys and values, float32 or float64.
+    state : State, optional
+        The past before the first token, arrays of shape (..., C); the empty state by default.
+    chunk : int, optional
+        Tokens per chunk; every choice gives the same result. By default about sqrt(T).
+
+    Returns
+    -------
+    out : (..., T, C)
+        Computed in float64, returned in the dtype of k and v.
+    state : State
+        The state after the last token.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype, shape or range, naming it.
+
+    Examples
+    --------
+    >>> w, u, k, v = np.array([0.5]), np.array([0.3]), np.zeros((5, 1)), np.arange(5.0)[:, None]
+    >>> bool(np.allclose(chunked(w, u, k, v, chunk=2)[0], recurrent(w, u, k, v)[0], rtol=1e-14))
+    True
+    """
+    w, u, k, v, state = check_inputs(w, u, k, v, state)
+    *batch, length, channels = k.shape
+    chunk = max(1, round(length**0.5)) if chunk is None else chunk
+    check_chunk(chunk)
+    if length <= chunk:
+        return recurrent(w, u, k, v, state)
+
+    n_chunks, rest = divmod(length, chunk)
+    k_chunks, v_chunks = (x[..., :length - rest, :].reshape(*batch, n_chunks, chunk, channels) for x in (k, v))
+    contributions = segment(w, k_chunks, v_chunks)                      # (..., N, C), each from the empty state
+    starts = []                                                         # the state before each chunk
+    for n in range(n_chunks):
+        starts.append(state)
+        state = combine(state, State(*(x[..., n, :] for x in contributions)), chunk * w)
+    starts = State(*(np.stack(x, axis=-2) for x in zip(*starts, strict=True)))          # (..., N, C)
+    out, _ = recurrent(w, u, k_chunks, v_chunks, starts)                # all chunks in parallel: S steps
+    out_rest, state = recurrent(w, u, k[..., length - rest:, :], v[..., length - rest:, :], state)
+    return np.concatenate([out.reshape(*batch, length - rest, channels), out_rest], axis=-2), state

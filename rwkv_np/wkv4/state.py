@@ -1,33 +1,50 @@
-"""What WKV has to remember of the past: three numbers per channel.
+"""The state of WKV: what is remembered of the past, three floats per channel.
 
-The past enters the output only through two sums, so these two sums are the whole memory::
+The past enters the output only through its two sums, so these sums are the whole memory::
 
-    numerator   = sum_i e^{k_i - (t-1-i) w} v_i  =  num * e^log_scale
-    denominator = sum_i e^{k_i - (t-1-i) w}      =  den * e^log_scale
+    A = sum_i e^{k_i - (t-1-i) w} v_i  =  num * e^log_scale
+    B = sum_i e^{k_i - (t-1-i) w}      =  den * e^log_scale
 
-Written out they overflow (e^89 does in float32), so the largest weight is taken out of both:
-log_scale = max_i k_i - (t-1-i) w. This is log-sum-exp with the maximum carried along. The largest
-term of ``den`` is then exactly 1, every other lies in [0, 1], and no ``exp`` sees a positive number.
+A and B overflow (e^89 does in float32), so the largest weight is factored out of both:
+log_scale = max_i k_i - (t-1-i) w. This is log-sum-exp with a running maximum. The largest term of
+``den`` is then exactly 1, every other one lies in [0, 1], and no ``exp`` sees a positive number
+(docs/scale.md has the mathematics).
 
-**Why float64, whatever the inputs.** The scale falls by w at every step: p <- p - w. In float32 at
-p = 100 neighbouring numbers are 7.6e-6 apart, so w is rounded to a multiple of that, the same way
-at every step. That is not noise that averages out; it is a wrong decay rate, and the error grows
-with the length of the sequence. At p = 1e4 the spacing is 9.8e-4: a decay of 3e-4 vanishes and
-nothing is ever forgotten. Sums that round the same way at every step drift likewise. Three float64
-numbers per channel cost next to nothing and end the matter.
+**Why float64, whatever the dtype of the inputs.** The scale decreases by w at every step: p <- p - w.
+In float32 at p = 100 adjacent floats are 7.6e-6 apart, so w is rounded to a multiple of that, in the same
+direction at every step. This is not noise that averages out; it is a wrong decay rate, and the error
+grows with the length of the sequence. At p = 1e4 the spacing is 9.8e-4: a rate of 3e-4 vanishes and
+nothing is ever forgotten. Sums that round in the same direction at every step drift likewise. Three
+float64 per channel cost next to nothing and remove the problem.
 """
+
+from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
 
+from ..checks import check_shape
+
 
 class State(NamedTuple):
-    """The past, per channel. True numerator = num * e^log_scale, likewise the denominator.
+    """The past, per channel: its true sums are A = num * e^log_scale and B = den * e^log_scale.
 
-    Each array has shape (..., C) and is float64. A state is a value: nothing changes it in place.
-    After T tokens log_scale = max(log_scale0 - T w, max_i k_i - (T-1-i) w) in every form of the operator,
-    but only the two products carry meaning: compare states with `common_scale`.
+    A state is a value: nothing changes it in place. After T tokens every form of the operator returns
+    log_scale = max(log_scale0 - T w, max_i k_i - (T-1-i) w). Only the two products carry meaning: bring
+    two states to one scale with `rescale` before you compare them.
+
+    Attributes
+    ----------
+    num, den : (..., C) float64
+        Scaled sums, of weights times values and of weights.
+    log_scale : (..., C) float64
+        Log of the largest weight; -inf in the empty state.
+
+    Examples
+    --------
+    >>> State(num=np.array([6.0]), den=np.array([2.0]), log_scale=np.array([0.0]))
+    State(num=array([6.]), den=array([2.]), log_scale=array([0.]))
     """
 
     num: np.ndarray
@@ -35,8 +52,8 @@ class State(NamedTuple):
     log_scale: np.ndarray
 
 
-def initial_state(shape):
-    """The state before the first token: both sums empty.
+def initial_state(shape: int | tuple[int, ...]) -> State:
+    """Return the state before the first token: both sums are empty.
 
     Parameters
     ----------
@@ -46,72 +63,70 @@ def initial_state(shape):
     Returns
     -------
     State
-        num = den = 0 and log_scale = -inf, each of `shape`.
+        num = den = 0 and log_scale = -inf, each of `shape`, float64.
+
+    Examples
+    --------
+    >>> initial_state(2)
+    State(num=array([0., 0.]), den=array([0., 0.]), log_scale=array([-inf, -inf]))
     """
     return State(np.zeros(shape), np.zeros(shape), np.full(shape, -np.inf))
 
 
-def common_scale(a, b, decay=0.0):
-    """Two states on one scale, so that their sums can be compared or added.
+def rescale(a: State, b: State, nw=0.0) -> tuple[State, State]:
+    """Return two states on one scale, so that their sums can be compared or added.
 
     Parameters
     ----------
     a, b : State
         Arrays of shape (..., C).
-    decay : float or array (..., C)
-        How much `a` fades first: its sums are multiplied by e^-decay.
+    nw : float or (..., C)
+        Decay of `a` over n steps, n w: its sums are multiplied by e^{-n w} first.
 
     Returns
     -------
     a, b : State
-        The same sums, both with log_scale = max(a.log_scale - decay, b.log_scale).
+        The same true sums, both with log_scale = max(a.log_scale - nw, b.log_scale).
+
+    Raises
+    ------
+    ValueError
+        If the shapes of the two states differ.
+
+    Examples
+    --------
+    >>> a = State(np.array([1.0]), np.array([1.0]), np.array([0.0]))
+    >>> b = State(np.array([3.0]), np.array([1.0]), np.array([np.log(2)]))      # true sums 6 and 2
+    >>> a, b = rescale(a, b)
+    >>> a.num, b.num, bool(a.log_scale == b.log_scale)
+    (array([0.5]), array([3.]), True)
     """
-    log_scale = np.maximum(a.log_scale - decay, b.log_scale)
-    finite = np.where(np.isneginf(log_scale), 0.0, log_scale)   # two empty states: never -inf - -inf
-    # Subtract the scales first: when log_scale = a.log_scale - decay, its rounding then cancels.
-    fade_a = np.exp((a.log_scale - finite) - decay)
-    fade_b = np.exp(b.log_scale - finite)
-    return (State(fade_a * a.num, fade_a * a.den, log_scale),
-            State(fade_b * b.num, fade_b * b.den, log_scale))
+    check_shape("b.num", b.num, np.shape(a.num), "as a.num")
+    log_scale = np.maximum(a.log_scale - nw, b.log_scale)
+    finite = np.where(np.isneginf(log_scale), 0.0, log_scale)   # two empty states: avoid -inf - -inf
+    # Subtract the scales first: when log_scale = a.log_scale - nw, the rounding of log_scale then cancels.
+    decay_a = np.exp((a.log_scale - finite) - nw)
+    decay_b = np.exp(b.log_scale - finite)
+    return (State(decay_a * a.num, decay_a * a.den, log_scale),
+            State(decay_b * b.num, decay_b * b.den, log_scale))
 
 
-def checked(w, u, k, v, state=None, axes="(..., T, C)"):
-    """The arguments of a form of the operator as arrays, or an error that says what is wrong.
+def log_mass(state: State) -> np.ndarray:
+    """Return log B, the logarithm of the total weight that the state holds.
 
-    Returns w, u and the state in float64, k and v as they are; sums of the two kinds are then
-    float64 without another word.
+    Parameters
+    ----------
+    state : State
+        Arrays of shape (..., C).
+
+    Returns
+    -------
+    (..., C) float64
+        log(den) + log_scale; -inf where the state is empty.
+
+    Examples
+    --------
+    >>> log_mass(State(np.array([1.0, 0.0]), np.array([1.0, 0.0]), np.array([500.0, -np.inf])))
+    array([500., -inf])
     """
-    w, u, k, v = np.asarray(w), np.asarray(u), np.asarray(k), np.asarray(v)
-    for name, array in (("w", w), ("u", u), ("k", k), ("v", v)):
-        if array.dtype not in (np.float32, np.float64):
-            raise TypeError(f"{name} is {array.dtype} but must be float32 or float64: {name}.astype(np.float32)")
-    if k.dtype != v.dtype:
-        raise TypeError(f"k is {k.dtype} but v is {v.dtype}; they must be the same")
-    if k.ndim < axes.count(","):
-        raise ValueError(f"k has shape {k.shape} but must be {axes}")
-    if k.shape != v.shape:
-        raise ValueError(f"k has shape {k.shape} but v has {v.shape}; they must be the same")
-    channels = k.shape[-1]
-    for name, array in (("w", w), ("u", u)):
-        if array.shape != (channels,):
-            found = f"{array.shape[0]} channels" if array.ndim == 1 else f"shape {array.shape}"
-            raise ValueError(f"k has {channels} channels but {name} has {found}; it must be ({channels},)")
-    if not (w >= 0).all() or np.isinf(w).any():
-        at = int(np.flatnonzero(~((w >= 0) & (w < np.inf)))[0])
-        raise ValueError(f"w[{at}] = {w[at]} but the decay rate must be finite and >= 0 "
-                         "(a checkpoint's time_decay holds log w: w = exp(time_decay))")
-    shape = k.shape[:-2] + (channels,) if axes == "(..., T, C)" else k.shape
-    return w.astype(np.float64), u.astype(np.float64), k, v, checked_state(state, shape)
-
-
-def checked_state(state, shape, name="state"):
-    """`state` as float64 arrays of `shape`; the empty state for None."""
-    if state is None:
-        return initial_state(shape)
-    arrays = [np.asarray(getattr(state, field), dtype=np.float64) for field in State._fields]
-    for field, array in zip(State._fields, arrays, strict=True):
-        if array.shape != shape:
-            raise ValueError(f"{name}.{field} has shape {array.shape} but must be {shape}, as k without time")
-    num, den, log_scale = arrays
-    # A denominator of zero weighs nothing on any scale; -inf says so to the max that follows.
-    return State(num, den, np.where(den == 0, -np.inf, log_scale))
+    return np.log(state.den, where=state.den > 0, out=np.full_like(state.den, -np.inf)) + state.log_scale

@@ -116,7 +116,7 @@ def _by_token(x, time, chunk):
 
 
 def _compute_run(w, u, k, v, state, out):
-    """Compute N chunks into `out`; return the state after them, and their pullback as `unscaled.compute` does."""
+    """Compute N chunks into `out`. Arguments have the axes of `fast`; returns as `unscaled.compute`."""
     base = np.ascontiguousarray(k.max(axis=0))                      # (N, ..., C)
     k = np.subtract(k, base, order="C")                             # (S, N, ..., C), contiguous from here on
     scales = boundary_scales(w, k, base, state.log_scale)           # (N + 1, ..., C)

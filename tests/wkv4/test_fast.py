@@ -138,7 +138,7 @@ def test_a_large_key_matters_to_later_chunks_until_it_has_decayed(rate, suffices
 @pytest.mark.parametrize("length, chunk, width", [(0, 4, 1), (1, 4, 1), (100, 8, 1), (100, 8, 2**13), (100, 8, 2**20),
                                                   (96, 32, 2**13), (7, 100, 3)])
 def test_runs_cover_the_sequence_in_order(length, chunk, width):
-    runs = chunks._split(length, chunk, width)
+    runs = chunks.split_runs(length, chunk, width)
     assert [t for time, _ in runs for t in range(length)[time]] == list(range(length))
     for time, chunk_of_run in runs:
         tokens = time.stop - time.start

@@ -112,8 +112,9 @@ def stack_layers(model):
     params = [model.layer_params(layer) for layer in range(model.n_layer)]
     names = [{group: list(arrays) for group, arrays in p.items()} for p in params]
     starts = [n for n in range(model.n_layer) if n == 0 or names[n] != names[n - 1]]
-    operands = {(group, keyword) for name, group, keyword in layer_names(type(model), 0)
-                if len(axes := model.LAYER[name.removeprefix("blocks.0.")]) == 2 and axes != "HN"}
+    axes = model.layer_axes(model.params)
+    operands = {(group, keyword) for name, group, keyword in layer_names(model.layer_arrays, 0)
+                if len(axes[name.removeprefix("blocks.0.")]) == 2 and axes[name.removeprefix("blocks.0.")] != "HN"}
     groups = []
     for start, stop in zip(starts, [*starts[1:], model.n_layer], strict=True):
         stacked = {}

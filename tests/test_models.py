@@ -173,7 +173,7 @@ def test_head_size_divides_the_width_and_is_64_or_less_by_default(generation):
     (lambda m: m.loss_and_grads([1, 2], [3]), "inputs have shape"),
     (lambda m: m.loss_and_grads([], []), "no tokens to predict"),
     (lambda m: m.forward([[1], [2]], m.initial_state()), "state.att_shift has shape"),
-    (lambda m: m.with_params({k: a for k, a in m.params.items() if k != "blocks.1.ln2.bias"}), "lack blocks.1.ln2.bias"),
+    (lambda m: m.with_params({k: a for k, a in m.params.items() if "1.ln2.bias" not in k}), "lack blocks.1.ln2.bias"),
     (lambda m: m.with_params({**m.params, "head.bias": np.zeros(3)}), "head.bias, which is no part of RWKV-"),
     (lambda m: m.with_params({**m.params, "ln_out.bias": np.zeros(3)}), r"ln_out.bias has shape \(3,\) but must be"),
 ])

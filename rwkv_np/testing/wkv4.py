@@ -163,8 +163,8 @@ def cases(edge, supports_state=True, slow=False):
     yield make("drift over 2000 tokens", "rounding bias accumulates", 2000, k=lambda k: 8 * k,
                w=lambda w: 3e-4, hard=True)
     if slow:
-        yield make("drift over 2^17 tokens", "rounding bias goes on accumulating", 2**17, k=lambda k: 8 * k, w=lambda w: 3e-5,
-                   hard=True)
+        yield make("drift over 2^17 tokens", "rounding bias goes on accumulating", 2**17, k=lambda k: 8 * k,
+                   w=lambda w: 3e-5, hard=True)
     yield make("not contiguous", "inputs may be slices of larger arrays", 32, prepare="strided")
     yield make("read-only", "a kernel must not write to its inputs", 32, prepare="read-only")
     if supports_state:

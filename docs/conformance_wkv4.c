@@ -1,7 +1,7 @@
-/* WKV-4 in C, held against the test vectors of rwkv_np. Build and run:
+/* WKV-4 in C, checked with the test vectors of rwkv_np. Build and run:
  *
  *     python -m rwkv_np vectors vectors
- *     cc -O2 -o kit_example docs/kit_example.c -lm && ./kit_example vectors
+ *     cc -O2 -o conformance docs/conformance_wkv4.c -lm && ./conformance vectors
  *     python -m rwkv_np check vectors
  *
  * It reads vectors/index.txt and vectors/vectors.safetensors and writes vectors/results.safetensors. Replace wkv().
@@ -17,17 +17,17 @@ enum { MAX_AXES = 8, MAX_CASES = 1000 };
 typedef struct { float *data; size_t count; int axes; long shape[MAX_AXES]; } Array;
 typedef struct { Array w, u, k, v; } Case;
 
-/* One sequence: k, v, out are (T, C). The scale p is carried along, so that no exponential overflows. */
+/* One sequence: k, v, out are (T, C). The sums are scaled by e^p, so that no exponential overflows. */
 static void wkv(long T, long C, const float *w, const float *u, const float *k, const float *v, float *out)
 {
     for (long c = 0; c < C; c++) {
         double num = 0, den = 0, p = -INFINITY;
         for (long t = 0; t < T; t++) {
             double k_t = k[t * C + c], v_t = v[t * C + c];
-            double q = fmax(p, u[c] + k_t), past = exp(p - q), now = exp(u[c] + k_t - q);
-            out[t * C + c] = (float)((past * num + now * v_t) / (past * den + now));
-            q = fmax(p - w[c], k_t), past = exp((p - q) - w[c]), now = exp(k_t - q);
-            num = past * num + now * v_t, den = past * den + now, p = q;
+            double q = fmax(p, u[c] + k_t), e_past = exp(p - q), e_now = exp(u[c] + k_t - q);
+            out[t * C + c] = (float)((e_past * num + e_now * v_t) / (e_past * den + e_now));
+            q = fmax(p - w[c], k_t), e_past = exp((p - q) - w[c]), e_now = exp(k_t - q);
+            num = e_past * num + e_now * v_t, den = e_past * den + e_now, p = q;
         }
     }
 }

@@ -1,7 +1,8 @@
-"""`vjp`: the WY form over any batch and length, slice by slice. Must equal `recurrent` and `gradient.backward`.
+"""`vjp`: the WY form for any batch and length, slice by slice. Must equal `recurrent` and `gradient.backward`.
 
-A slice is some sequences and some chunks of them, as much as fits the cache: the arrays that `wy` makes for it are then
-read again before they leave it. Within a slice the chunks share all products but those of the short loop.
+A slice is some sequences and some chunks of them, as much as fits the cache: the arrays that `wy` makes for
+it are then read again before they leave it. Within a slice the chunks share all products but those of the
+short loop.
 """
 
 import numpy as np
@@ -35,15 +36,15 @@ def vjp(r, lam, k, v, a, b, state=None, chunk=None):
     Returns
     -------
     (out, state), pullback
-        As from `recurrent`, and a function: ``pullback(dout, dstate=None)`` returns the `Gradients` that `backward`
-        does. It reads the inputs again, so leave them unchanged until then. If you don't need gradients, discard it.
-        Inside chunks computed in the dtype of the inputs, between chunks in float64.
+        As from `recurrent`, and a function: ``pullback(dout, dstate=None)`` returns the `Gradients` that
+        `backward` does. It reads the inputs again, so leave them unchanged until then. If you don't need
+        gradients, discard it. Inside chunks computed in the dtype of the inputs, between chunks in float64.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what it was and what it must be; also for lam < -0.61, which the model does not produce
-        and which could overflow.
+        Naming the argument, what it was and what it must be; also for lam < -0.61, which the model does not
+        produce and which could overflow.
 
     Notes
     -----
@@ -59,7 +60,7 @@ def vjp(r, lam, k, v, a, b, state=None, chunk=None):
     >>> all(np.allclose(x, y, rtol=0, atol=1e-11) for x, y in zip(grads, expected))
     True
     """
-    dtype, arrays, state = check_arguments(r, lam, k, v, a, b, state, slowest=MIN_LAM)
+    dtype, arrays, state = check_arguments(r, lam, k, v, a, b, state, least=MIN_LAM)
     chunk = check_chunk(chunk, CHUNK, MAX_CHUNK)
     batch, (length, H, N), M = arrays[0].shape[:-3], arrays[0].shape[-3:], arrays[3].shape[-1]
     sequences = int(np.prod(batch))

@@ -8,7 +8,7 @@ LIMITS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NU
 
 
 def available_threads():
-    """Return how many threads may compute: the cores of this process, or fewer where the BLAS is limited to fewer.
+    """Return how many threads may compute: one per core of this process, or as many as the BLAS is limited to.
 
     Training by worker processes limits each worker's BLAS to one thread, and so this too.
     """

@@ -113,7 +113,7 @@ def flops_per_token(model: LanguageModel) -> int:
 
 
 def is_multiplied(name: str, axes: str) -> bool:
-    """Return whether an array takes part in a matrix product: two axes or more, other than one row for each head.
+    """Return whether an array takes part in a matrix product: two axes or more, the first not that of the heads.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def is_multiplied(name: str, axes: str) -> bool:
     >>> is_multiplied("head.weight", "VD"), is_multiplied("blocks.0.att.time_faaaa", "HN")
     (True, False)
     """
-    return len(axes) >= 2 and axes != "HN" and name != "emb.weight"
+    return len(axes) >= 2 and axes[0] != "H" and name != "emb.weight"
 
 
 def state_floats(model: LanguageModel) -> int:

@@ -47,8 +47,8 @@ class TimeMixing:
 
     def start(self):
         """Return the memory before the first token."""
-        state = self.model.layer_state(self.model.initial_state(), 0)
-        return state.att_shift, state[2:]
+        state = self.model.initial_state()
+        return state.att_shift[0], tuple(array[0] for array in state[2:])
 
     def after(self, length, rng):
         """Return the memory after a random sequence."""

@@ -12,16 +12,37 @@ import numpy as np
 
 from ..language_model import LanguageModel
 
-# Official models: generation -> name -> (vocabulary, channels D, layers L). RWKV-4 was trained on the Pile
-# (https://arxiv.org/abs/2305.13048v2, table 2); the others are World models (5 and 6: https://arxiv.org/abs/2404.05892,
-# 7: https://arxiv.org/abs/2503.14456).
-WORLD = {"1.6B": (65536, 2048, 24), "3B": (65536, 2560, 32), "7B": (65536, 4096, 32)}
+# Official models: generation -> name -> arguments of `model_of_size`. RWKV-4 was trained on the Pile (table 2 of
+# https://arxiv.org/abs/2305.13048v2); the others are World models (5 and 6: https://arxiv.org/abs/2404.05892,
+# 7: https://arxiv.org/abs/2503.14456). Low ranks stand where they differ from the generation's default.
 SIZES = {
-    4: {"169M": (50277, 768, 12), "430M": (50277, 1024, 24), "1.5B": (50277, 2048, 24),
-        "3B": (50277, 2560, 32), "7B": (50277, 4096, 32), "14B": (50277, 5120, 40)},
-    5: WORLD,
-    6: {**WORLD, "14B": (65536, 4096, 61)},
-    7: {"0.1B": (65536, 768, 12), "0.4B": (65536, 1024, 24), "1.5B": (65536, 2048, 24), "2.9B": (65536, 2560, 32)}}
+    4: {
+        "169M": dict(vocab_size=50277, d_model=768, n_layer=12),
+        "430M": dict(vocab_size=50277, d_model=1024, n_layer=24),
+        "1.5B": dict(vocab_size=50277, d_model=2048, n_layer=24),
+        "3B": dict(vocab_size=50277, d_model=2560, n_layer=32),
+        "7B": dict(vocab_size=50277, d_model=4096, n_layer=32),
+        "14B": dict(vocab_size=50277, d_model=5120, n_layer=40),
+    },
+    5: {
+        "0.4B": dict(vocab_size=65536, d_model=1024, n_layer=24),
+        "1.5B": dict(vocab_size=65536, d_model=2048, n_layer=24),
+        "3B": dict(vocab_size=65536, d_model=2560, n_layer=32),
+        "7B": dict(vocab_size=65536, d_model=4096, n_layer=32),
+    },
+    6: {
+        "1.6B": dict(vocab_size=65536, d_model=2048, n_layer=24),
+        "3B": dict(vocab_size=65536, d_model=2560, n_layer=32),
+        "7B": dict(vocab_size=65536, d_model=4096, n_layer=32, ranks=(64, 128)),
+        "14B": dict(vocab_size=65536, d_model=4096, n_layer=61, ranks=(64, 128)),
+    },
+    7: {
+        "0.1B": dict(vocab_size=65536, d_model=768, n_layer=12),
+        "0.4B": dict(vocab_size=65536, d_model=1024, n_layer=24, ranks=(64, 64, 32, 128)),
+        "1.5B": dict(vocab_size=65536, d_model=2048, n_layer=24),
+        "2.9B": dict(vocab_size=65536, d_model=2560, n_layer=32),
+    },
+}
 
 # FLOPs of the recurrence per token and float of the state. 5 and 6: out = S^T r is a multiplication and an addition;
 # S <- diag(w) S + k v^T two and one. 7: S a, S r, + (S a) b^T and + v k^T two each, S diag(w) one. RWKV-4's takes a few
@@ -37,7 +58,7 @@ def model_of_size(generation: int, vocab_size: int, d_model: int, n_layer: int, 
     generation : int
     vocab_size, d_model, n_layer : int
     **options
-        Of the generation, as in ``LanguageModel.shapes``: d_ffn, head_size. None is the default.
+        Of the generation, as in ``LanguageModel.shapes``: d_ffn, head_size, ranks. None is the default.
 
     Returns
     -------
@@ -50,7 +71,7 @@ def model_of_size(generation: int, vocab_size: int, d_model: int, n_layer: int, 
 
     Examples
     --------
-    >>> parameters(model_of_size(4, *SIZES[4]["14B"]))
+    >>> parameters(model_of_size(4, **SIZES[4]["14B"]))
     14148597760
     """
     if generation not in LanguageModel.classes:
@@ -58,7 +79,7 @@ def model_of_size(generation: int, vocab_size: int, d_model: int, n_layer: int, 
                          f"{', '.join(map(str, sorted(LanguageModel.classes)))}")
     options = {name: size for name, size in options.items() if size is not None}
     for name, size in {"vocab_size": vocab_size, "d_model": d_model, "n_layer": n_layer, **options}.items():
-        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
+        if name != "ranks" and (not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1):
             raise ValueError(f"{name} is {size!r} but must be an integer of at least 1")
     cls, zero = LanguageModel.classes[generation], np.zeros((), np.float32)
     shapes = cls.shapes(vocab_size, d_model, n_layer, **options)
@@ -187,7 +208,7 @@ def describe(model: LanguageModel) -> list[str]:
 
     Examples
     --------
-    >>> print(*describe(model_of_size(4, *SIZES[4]["169M"])), sep="\\n")
+    >>> print(*describe(model_of_size(4, **SIZES[4]["169M"])), sep="\\n")
     169,342,464 parameters (1.693e+08), 677.4 MB in float32
     2.613e+08 FLOPs per token, forward
     state: 46,080 floats at any length; as many as 2.5 tokens in the key/value cache of a Transformer as wide and deep

@@ -114,7 +114,7 @@ def exponent(lengths, values):
 
 
 def attention_bytes(length: int) -> int:
-    """Return about how much memory softmax attention needs: three matrices of T x T float32, and a mask.
+    """Return about how much memory softmax attention needs: four matrices of T x T float32, and a mask.
 
     Parameters
     ----------
@@ -129,9 +129,9 @@ def attention_bytes(length: int) -> int:
     Examples
     --------
     >>> attention_bytes(1000)
-    13000000
+    17000000
     """
-    return 13 * length**2
+    return 17 * length**2
 
 
 def free_memory() -> int:

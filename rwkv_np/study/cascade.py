@@ -70,7 +70,7 @@ def forward(model, tokens, state=None, steps=None):
     state = model.State(*(a.reshape(n_layer, n_seq, *a.shape[1 + len(batch):]).copy() for a in state))  # (L, B, ...)
     embedded, _ = model.embed(tokens.reshape(n_seq, length))                            # (B, T, D)
     top = np.empty_like(embedded)                                                       # (B, T, D)
-    stream = [np.zeros((n_layer + 1, *embedded[:, 0].shape), embedded.dtype)]           # x before each layer, and after
+    stream = [np.zeros((n_layer + 1, n_seq, model.d_model), embedded.dtype)]           # x before each layer, and after
 
     groups = stack_layers(model)
     for cells in schedule(length, n_layer) if steps is None else steps:
@@ -105,21 +105,22 @@ def run_cells(model, stream, state, layers, params):
 
 
 def stack_layers(model):
-    """Return (first layer, last layer + 1, their arrays stacked), for each run of layers with the same arrays.
+    """Return (first layer, last layer + 1, their arrays stacked), for each run of layers that have the same arrays.
 
-    The first layer of an RWKV-7 lacks some. All but the operands of matrix products get an axis for the batch.
+    In RWKV-7 the first layer lacks some. All but the operands of matrix products get an axis for the batch.
     """
-    present = [{name for name in model.LAYER if f"blocks.{layer}.{name}" in model.params}
-               for layer in range(model.n_layer)]
-    starts = [n for n in range(model.n_layer) if n == 0 or present[n] != present[n - 1]]
+    params = [model.layer_params(layer) for layer in range(model.n_layer)]
+    names = [{group: list(arrays) for group, arrays in p.items()} for p in params]
+    starts = [n for n in range(model.n_layer) if n == 0 or names[n] != names[n - 1]]
+    axes = model.layer_axes(model.params)
+    operands = {(group, keyword) for name, group, keyword in layer_names(model.layer_arrays, 0)
+                if len(axes[name.removeprefix("blocks.0.")]) == 2 and axes[name.removeprefix("blocks.0.")] != "HN"}
     groups = []
     for start, stop in zip(starts, [*starts[1:], model.n_layer], strict=True):
-        params = {"ln1": {}, "att": {}, "ln2": {}, "ffn": {}}
-        for name, group, keyword in layer_names(type(model), start):
-            short = name.removeprefix(f"blocks.{start}.")
-            if short in present[start]:
-                array = np.stack([model.params[f"blocks.{layer}.{short}"] for layer in range(start, stop)])
-                matrix = len(model.LAYER[short]) == 2 and model.LAYER[short] != "HN"
-                params[group][keyword] = array if matrix else array[:, None]
-        groups.append((start, stop, params))
+        stacked = {}
+        for group, keywords in names[start].items():
+            arrays = {keyword: np.stack([p[group][keyword] for p in params[start:stop]]) for keyword in keywords}
+            stacked[group] = {keyword: a if (group, keyword) in operands else a[:, None]
+                              for keyword, a in arrays.items()}
+        groups.append((start, stop, stacked))
     return groups

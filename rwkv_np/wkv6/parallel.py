@@ -125,9 +125,7 @@ def segment(lam, k, v):
     lam, k, v = (np.asarray(x, dtype=np.float64) for x in (lam, k, v))
     lam_after = sum_before(lam[..., ::-1, :, :])[..., ::-1, :, :]                   # over the tokens after i
     written = np.einsum("...ihn,...ihm->...hnm", np.exp(lam_after) * k, v)
-    with np.errstate(over="ignore"):
-        log_decay = lam.sum(axis=-3)
-    return log_decay, written
+    return lam.sum(axis=-3), written
 
 
 def combine(earlier, later):

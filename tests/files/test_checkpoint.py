@@ -17,7 +17,8 @@ from random_models import random_model
 
 import rwkv_np
 from rwkv_np import CheckpointError
-from rwkv_np.files import checkpoint, hugging_face, torch_zip
+from rwkv_np.files import hugging_face, torch_zip
+from rwkv_np.files.tensors import write_tensors
 from rwkv_np.text import tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,7 +127,7 @@ def test_official_vocabularies_are_found_beside_a_model_by_its_rows(data_dir, tm
 
 def test_names_of_hugging_face_map_one_to_one():
     official = rwkv_np.RWKV4.shapes(5, 4, 3)
-    theirs = [hugging_face.their_name(name) for name in official]
+    theirs = [hugging_face.hugging_face_name(name) for name in official]
     assert [hugging_face.official_name(name) for name in theirs] == list(official)
     assert {"rwkv.embeddings.weight", "rwkv.blocks.0.pre_ln.bias", "rwkv.blocks.2.attention.time_mix_receptance",
             "rwkv.blocks.1.feed_forward.key.weight", "rwkv.ln_out.weight", "head.weight"} <= set(theirs)
@@ -290,7 +291,7 @@ def test_a_model_that_is_not_whole_or_not_rwkv4_is_refused_by_name(model, change
         with open(path, "wb") as file:
             torch_zip.write(file, model.params.items(), {})
     else:
-        checkpoint.write_tensors(path, model.params, {})
+        write_tensors(path, model.params, {})
     with pytest.raises(CheckpointError, match=f"m{suffix}: .*{message}"):
         rwkv_np.load(path)
 
@@ -309,9 +310,9 @@ def edited(name, **changes):
     ("hf", lambda f: (f / "config.json").write_text("{"), "Expecting property name"),
     ("hf", lambda f: (f / "model.safetensors").unlink(), "none of model.safetensors, .* is there"),
     ("hf-in-parts", lambda f: (f / "model-00002-of-00003.safetensors").unlink(),
-     "names the part model-00002-of-00003.safetensors, which is no file beside it"),
+     "names model-00002-of-00003.safetensors, which is no file beside it"),
     ("hf-in-parts", edited("model.safetensors.index.json", weight_map={"a": "../hf/model.safetensors"}),
-     "names the part ../hf/model.safetensors, which is no file beside it"),
+     "names ../hf/model.safetensors, which is no file beside it"),
     ("hf-in-parts", edited("model.safetensors.index.json", weight_map=3), "CheckpointError|int"),
     ("hf-in-parts", lambda f: (f / "model.safetensors.index.json").write_text("[]"), "has no weight_map"),
     ("hf", lambda f: (f / "tokenizer.json").write_text('{"kind": "bytes"}'), "tokenizer has 256 tokens but the model"),
@@ -330,9 +331,9 @@ def test_weights_of_hugging_face_may_be_pytorch_bin_files_and_share_the_embeddin
     shutil.copy(FIXTURE / "square.pth", tmp_path / "m" / "pytorch_model.bin")
     model = rwkv_np.load(FIXTURE / "square.pth")
     assert_same_model(model, rwkv_np.load(tmp_path / "m"))
-    arrays = {hugging_face.their_name(n): a for n, a in model.params.items() if n != "head.weight"}
+    arrays = {hugging_face.hugging_face_name(n): a for n, a in model.params.items() if n != "head.weight"}
     (tmp_path / "m" / "pytorch_model.bin").unlink()
-    checkpoint.write_tensors(tmp_path / "m" / "model.safetensors", arrays, {})
+    write_tensors(tmp_path / "m" / "model.safetensors", arrays, {})
     with pytest.raises(CheckpointError, match="lack head.weight"):
         rwkv_np.load(tmp_path / "m")
     edited("config.json", tie_word_embeddings=True)(tmp_path / "m")

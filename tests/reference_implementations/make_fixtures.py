@@ -53,7 +53,7 @@ def transformers_model(model, dtype):
                         attention_hidden_size=model.d_att, intermediate_size=model.d_ffn, rescale_every=0,
                         bos_token_id=None, eos_token_id=None)
     theirs = RwkvForCausalLM(config).to(dtype)
-    theirs.load_state_dict({hugging_face.their_name(name): a for name, a in official_state_dict(model).items()})
+    theirs.load_state_dict({hugging_face.hugging_face_name(name): a for name, a in official_state_dict(model).items()})
     return theirs.eval()
 
 

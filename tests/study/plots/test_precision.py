@@ -45,8 +45,8 @@ def test_drift_shows_the_errors_and_beside_them_the_sum_of_rounding_errors():
 
 def test_error_growth_names_every_curve_and_the_bound():
     lengths = 2 ** np.arange(6, 11)
-    ax = plots.error_growth(lengths, {name: lengths * 1e-9 for name in "abcd"}, 1e-5)
-    assert set(texts(ax)) == {"a", "b", "c", "d", "bound for chunked"}
+    ax = plots.error_growth(lengths, {name: lengths * 1e-9 for name in "abcd"}, 1e-5, "bound of d")
+    assert set(texts(ax)) == {"a", "b", "c", "d", "bound of d"}
     assert ax.get_lines()[-1].get_ydata()[0] == 1e-5
     np.testing.assert_array_equal(ax.get_lines()[0].get_xydata(), np.stack([lengths, lengths * 1e-9], 1))
     assert draw(ax).std() > 0

@@ -114,6 +114,7 @@ class ModelCheck:
         self.tolerance = {"float32": 1e-4, "float64": 1e-9}.get(dtype, 8 * ROUNDOFF[dtype] * n_branches**0.5)
         self.limit = {"float32": 1e-3, "float64": 1e-3}.get(dtype, min(0.2, 4 * self.tolerance))
         self.results, self.not_judged = [], []
+        self.predicted = {}             # {tokens: {cause: logits}}
 
     def judge(self, name, why, got, want, per_token=False, causes=None):
         """Add the result of comparing one array; ``causes(got, want)`` returns the likeliest cause or None."""
@@ -143,8 +144,12 @@ class ModelCheck:
             got, want = got[:EXPLAINED], want[:EXPLAINED]
             if not np.isfinite(got).all():
                 return "the logits are not finite"
-            bugs = {name: lambda model=model: model.forward(tokens[:EXPLAINED])[0]
-                    for name, model in forward_bugs(self.reference).items()}
+            key = tuple(tokens[:EXPLAINED])
+            if key not in self.predicted:
+                with np.errstate(all="ignore"):
+                    self.predicted[key] = {name: model.forward(tokens[:EXPLAINED])[0]
+                                           for name, model in forward_bugs(self.reference).items()}
+            bugs = {name: lambda logits=logits: logits for name, logits in self.predicted[key].items()}
             found = nearest(got, bugs, np.abs(got - want).max())
             return found and found[1]
 

@@ -116,7 +116,7 @@ class ModelCheck:
         self.results, self.not_judged = [], []
         self.predicted = {}             # {tokens: {cause: logits}}
 
-    def judge(self, name, why, got, want, per_token=False, causes=None):
+    def judge(self, name, why, got, want, per_token=False, causes=None, limit=None):
         """Add the result of comparing one array; ``causes(got, want)`` returns the likeliest cause or None."""
         try:
             got = to_float64(got)
@@ -129,7 +129,8 @@ class ModelCheck:
             error = np.abs(got - want) / max(np.abs(want).max(initial=0), 1e-30)
         error = np.where(np.isfinite(error), error, np.inf)
         worst = error.max(initial=0)
-        verdict = "ok" if worst <= self.tolerance else "imprecise" if worst <= self.limit else "wrong"
+        limit = self.limit if limit is None else limit
+        verdict = "ok" if worst <= self.tolerance else "imprecise" if worst <= limit else "wrong"
         detail = f"error {worst:.1e}"
         if per_token and verdict != "ok":
             rows = (error > self.tolerance).any(axis=-1)
@@ -175,8 +176,8 @@ class ModelCheck:
         """Return the likeliest cause of wrong gradients, or None."""
         for cause, model in gradient_bugs(self.reference).items():
             predicted = model.loss_and_grads(inputs, targets)[1]
-            if all(np.shape(grads[name]) == a.shape and np.abs(to_float64(grads[name]) - a).max() <= 10 * self.tolerance
-                   * np.abs(a).max(initial=1e-30) for name, a in predicted.items() if name in grads):
+            if all(np.shape(grads[name]) == a.shape and np.abs(to_float64(grads[name]) - a).max()
+                   <= self.tolerance * np.abs(a).max(initial=1e-30) for name, a in predicted.items() if name in grads):
                 return cause
 
     def fail(self, name, why, detail):
@@ -298,13 +299,14 @@ class ModelCheck:
         for name, gradient in expected.items():
             title, why = f"gradient of {name}", "every parameter learns"
             if name in grads:
-                self.judge(title, why, grads[name], gradient)
+                self.judge(title, why, grads[name], gradient, limit=10 * self.limit)
             else:
                 self.fail(title, why, "missing")
-        if any(r.verdict == "wrong" for r in self.results[first:]):
+        if any(r.verdict != "ok" for r in self.results[first:]):
             cause = self.gradient_cause(grads, inputs, targets)
-            self.results[first:] = [r._replace(cause=cause) if r.verdict == "wrong" else r
-                                    for r in self.results[first:]]
+            if cause:
+                self.results[first:] = [r if r.verdict == "ok" else r._replace(cause=cause, verdict="wrong")
+                                        for r in self.results[first:]]
         self.not_judged += [f"gradient of {name}, which the reference does not have" for name in grads
                             if name not in expected]
 

@@ -150,8 +150,7 @@ def time_to_loss(text, threads, goal=1.88):
     from rwkv_np import RWKV4
     from rwkv_np.text import corpora
     from rwkv_np.text.tokenizer import Characters
-    from rwkv_np.training.loop import Run, TrainConfig, evaluate
-    from rwkv_np.training.workers import Workers
+    from rwkv_np.training import Run, TrainConfig, Workers, evaluate
 
     corpus = corpora.from_file(text)
     tokenizer = Characters(corpus.train + corpus.validation)
@@ -297,7 +296,7 @@ def profiles():
 def write_page(lines, medians):
     """docs/benchmarks.md, from the text that stands in benchmarks/page.md and what was measured."""
     from rwkv_np.study import plots
-    from rwkv_np.training.loop import keep_freed_memory
+    from rwkv_np.training import keep_freed_memory
 
     keep_freed_memory()
     ms = defaultdict(lambda: float("nan"), medians)         # a peer that is not here leaves nan

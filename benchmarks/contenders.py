@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from rwkv_np import RWKV4, load, wkv4
-from rwkv_np.training.loop import Run, TrainConfig, keep_freed_memory
-from rwkv_np.training.workers import Workers
+from rwkv_np.training import Run, TrainConfig, Workers, keep_freed_memory
 
 FOLDER = Path(os.environ.get("RWKV_NP_BENCHMARKS", "out/benchmarks"))       # models of 169M shape are put here
 PILE_169M = dict(vocab_size=50277, d_model=768, n_layer=12)

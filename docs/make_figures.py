@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import rwkv_np
 from rwkv_np import wkv4
 from rwkv_np.study import plots, plots_lessons, trace
-from rwkv_np.training.loop import Run
+from rwkv_np.training import Run
 
 DOCS = Path(__file__).parent
 SENTENCE = "Return a new list from the items of the sequence."

@@ -57,25 +57,31 @@ def check_shape(name, array, shape, reason=""):
 def check_params(params, cls):
     """Raise an error unless `params` is a whole model of class `cls`; the message names the array.
 
-    Sizes are read off the first layer, matrices before vectors; all other arrays must agree with them.
+    Sizes are read off the arrays, weight matrices first and lower layers first; all others must agree.
     """
+    for pattern, variant in cls.VARIANTS.items():
+        for name in params:
+            if re.search(pattern, name):
+                raise ValueError(f"it is a variant of RWKV-{cls.generation} with {variant}, as {name} shows; "
+                                 f"what is supported is plain RWKV-{cls.generation}")
     n_layer = len({match[1] for name in params if (match := re.match(r"blocks\.(\d+)\.", name))})
-    axes, sizes = cls.axes(n_layer, params), {}
-    first = [name for name in cls.axes(1, params) if name not in cls.OPTIONAL]
-    for name in sorted(first, key=lambda name: not (name.endswith(".weight") and len(axes.get(name, "")) == 2)):
+    axes, sizes = cls.axes(n_layer, params), {}             # {name: letters}, {letter: size}
+    for name in sorted(axes, key=lambda name: not (name.endswith(".weight") and len(axes[name]) == 2)):
+        if set(axes[name]) <= set(sizes):
+            continue
         if name not in params:
             raise ValueError(f"params lack {name}")
         if np.ndim(params[name]) != len(axes[name]):
             raise ValueError(f"{name} has shape {np.shape(params[name])} but must have {len(axes[name])} axes")
         for axis, size in zip(axes[name], np.shape(params[name]), strict=True):
             sizes.setdefault(axis, size)
-    if sizes.get("H", 1) * sizes.get("N", sizes["A"]) != sizes["A"]:
-        raise ValueError(f"{sizes['H']} heads of {sizes['N']} channels do not make an attention width of {sizes['A']}")
+    width, heads = sizes.get("A", sizes["D"]), sizes.get("H", 1)
+    if heads * sizes.get("N", width // heads) != width:
+        raise ValueError(f"{heads} heads of {sizes.get('N', width // heads)} channels are not an attention width "
+                         f"of {width}")
     for name, letters in axes.items():
         shape = tuple(sizes[axis] for axis in letters)
         if name not in params:
-            if name in cls.OPTIONAL:
-                continue
             raise ValueError(f"params lack {name}, which must be {shape}")
         array = params[name]
         if not isinstance(array, np.ndarray):

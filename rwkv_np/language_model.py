@@ -12,11 +12,13 @@ Both forms read the same `params`, a flat dict under the names of the official c
 orientation (out, in). L layers, D channels, F width of channel mixing, V vocabulary.
 """
 
+import copy
+
 import numpy as np
 
 from . import ops
 from .checks import check_dropout, check_inputs, check_params, check_tokens, check_weights
-from .params import count_layers, initial_params, layer_names
+from .params import count_layers, initial_params, layer_names, official_names
 
 SEGMENT = 1024      # tokens that `forward` reads at a time: the arrays of longer segments fall out of the cache
 
@@ -35,7 +37,7 @@ class LanguageModel:
     tokenizer
         Turns text into this model's tokens; None where it is not known.
     metadata : dict
-        How the model was made: its text, its training configuration.
+        How the model was made.
 
     Raises
     ------
@@ -46,12 +48,16 @@ class LanguageModel:
     # What a generation supplies; rwkv4.py documents it.
     generation = None                   # 4, 5, 6 or 7
     LAYER = None                        # {name: axes} of one layer's arrays, without "blocks.N."; an axis is a letter
-    OPTIONAL = ()                       # whole names of arrays that a model may lack
     State = None                        # NamedTuple (att_shift, ffn_shift, *memory), each array stacked over layers
     time_mixing = time_mixing_step = channel_mixing = channel_mixing_step = None
     axis_sizes = None                   # (vocab_size, d_model, **options) -> {letter: size}
-    initial_value = None                # (name, shape, layer, n_layer, rng) -> the array that training starts from
+    initial_value = None                # (name, shape, layer, n_layer, sizes, rng) -> what training starts from
     memory_shape = None                 # shape of each memory array of one layer and one sequence
+    constants = {}                      # keyword arguments of time mixing that are not arrays
+    FILE_VECTORS = r"\.time_mix_"       # pattern of the names of vectors that official files store as (1, 1, n)
+    VARIANTS = {                        # {pattern of a name: what model has it}, all of them unsupported
+        r"\.ffnPre\.": "a feed-forward layer before the first attention (ffnPre)", r"^head_[qk]\.": "a copying head",
+        r"(^|\.)tiny_": "tiny attention (tiny_*)", r"^pos_emb": "position embeddings (pos_emb)"}
 
     classes = {}                        # {generation: class}
 
@@ -62,6 +68,7 @@ class LanguageModel:
     def __init__(self, params):
         check_params(params, type(self))
         self.params = params
+        self.layer_arrays = tuple(self.layer_axes(params))      # their names
         self.tokenizer = None
         self.metadata = {}
 
@@ -84,9 +91,8 @@ class LanguageModel:
         ValueError
             For a size that is not a positive integer, or a head size that does not divide d_model.
         """
-        options = {"head_size": head_size, "d_ffn": d_ffn}
-        return cls(initial_params(cls, vocab_size, d_model, n_layer, np.random.default_rng(seed), dtype,
-                                  **{name: size for name, size in options.items() if size is not None}))
+        options = {name: size for name, size in (("head_size", head_size), ("d_ffn", d_ffn)) if size is not None}
+        return cls(initial_params(cls, vocab_size, d_model, n_layer, np.random.default_rng(seed), dtype, **options))
 
     @classmethod
     def shapes(cls, vocab_size, d_model, n_layer, **options):
@@ -99,13 +105,16 @@ class LanguageModel:
 
     @classmethod
     def axes(cls, n_layer, params=None):
-        """Return {name: axes} of all arrays, a letter for each axis; `axis_sizes` has the letters.
-
-        Sub-versions of a generation, which RWKV-5 has, are told apart by `params`.
-        """
+        """Return {name: axes} of all arrays, a letter for each axis; `axis_sizes` has the letters."""
+        layer_axes = cls.layer_axes(params).items()
         return {"emb.weight": "VD", "blocks.0.ln0.weight": "D", "blocks.0.ln0.bias": "D",
-                **{f"blocks.{layer}.{name}": axes for layer in range(n_layer) for name, axes in cls.LAYER.items()},
+                **{f"blocks.{layer}.{name}": axes for layer in range(n_layer) for name, axes in layer_axes},
                 "ln_out.weight": "D", "ln_out.bias": "D", "head.weight": "VD"}
+
+    @classmethod
+    def layer_axes(cls, params=None):
+        """Return {name: axes} of one layer's arrays; `params` tell sub-versions of a generation apart."""
+        return cls.LAYER
 
     vocab_size = property(lambda self: self.params["emb.weight"].shape[0])
     d_model = property(lambda self: self.params["emb.weight"].shape[1])
@@ -116,8 +125,13 @@ class LanguageModel:
 
     def astype(self, dtype):
         """Return a copy of the model in another dtype."""
-        model = type(self)({name: array.astype(dtype) for name, array in self.params.items()})
-        model.tokenizer, model.metadata = self.tokenizer, dict(self.metadata)
+        return self.with_params({name: array.astype(dtype) for name, array in self.params.items()})
+
+    def with_params(self, params):
+        """Return a model with other arrays, and otherwise like this one."""
+        check_params(params, type(self))
+        model = copy.copy(self)
+        model.params, model.metadata = params, dict(self.metadata)
         return model
 
     def initial_state(self, batch=()):
@@ -186,7 +200,7 @@ class LanguageModel:
         stream, states = self.embed(token)[:1], []                          # x (..., D), and RWKV-7's v_first
         for layer in range(self.n_layer):
             *stream, layer_state = self.block_step(
-                *stream, state=self.layer_state(state, layer), **self.layer_params(layer))
+                *stream, state=self.State(*(a[layer] for a in state)), **self.layer_params(layer))
             states.append(layer_state)
         return self.head(stream[0])[0], self.stack(states)
 
@@ -233,7 +247,8 @@ class LanguageModel:
         while tape:                                     # popping a pullback frees the arrays that it holds
             *dstream, layer_grads = tape.pop()(*dstream)
             grads |= layer_grads
-        return loss, {name: grads[name] for name in self.params}
+        return loss, {name: grads[name].reshape(array.shape) if name in grads else np.zeros_like(array)
+                      for name, array in self.params.items()}       # RWKV-7's first layer may hold unused arrays
 
     def embed(self, tokens):
         """Look up tokens (...) and normalise: x (..., D), and ``pullback(dx, ...) -> grads``."""
@@ -257,9 +272,9 @@ class LanguageModel:
         stream, states = (x,), []                                           # RWKV-7 adds v_first to the stream
         for layer in range(self.n_layer):
             (*stream, layer_state), pullback = self.block(
-                *stream, state=self.layer_state(state, layer), dropout=dropout, **self.layer_params(layer))
+                *stream, state=self.State(*(a[layer] for a in state)), dropout=dropout, **self.layer_params(layer))
             states.append(layer_state)
-            tape.append(self.under_official_names(layer, pullback))
+            tape.append(official_names(pullback, self.layer_arrays, layer))
         return stream[0], self.stack(states)
 
     def block(self, x, *carried, state, dropout, ln1, att, ln2, ffn):
@@ -270,6 +285,7 @@ class LanguageModel:
         Returns (x, *carried, state), and ``pullback(dx, *dcarried) -> dx, *dcarried, grads``.
         """
         x1, pull_ln1 = ops.layer_norm(x, **ln1)
+        att = att | self.constants
         (y, memory, *carried), pull_att = self.time_mixing(x1, state.att_shift, state[2:], *carried, **att)
         y, pull_dropout1 = dropout(y)
         x = x + y
@@ -292,7 +308,7 @@ class LanguageModel:
     def block_step(self, x, *carried, state, ln1, att, ln2, ffn):
         """Apply `block` to one token: x (..., D) -> x, *carried, state. Leading axes may include stacked layers."""
         x1, _ = ops.layer_norm(x, **ln1)
-        y, memory, *carried = self.time_mixing_step(x1, state.att_shift, state[2:], *carried, **att)
+        y, memory, *carried = self.time_mixing_step(x1, state.att_shift, state[2:], *carried, **(att | self.constants))
         x = x + y
         x2, _ = ops.layer_norm(x, **ln2)
         x = x + self.channel_mixing_step(x2, state.ffn_shift, **ffn)
@@ -314,23 +330,10 @@ class LanguageModel:
     def layer_params(self, layer):
         """Return the arrays of one layer by group and keyword: ``{"ln1": {"weight": ...}, "att": {"key": ...}}``."""
         params = {"ln1": {}, "att": {}, "ln2": {}, "ffn": {}}
-        for name, group, keyword in layer_names(type(self), layer):
+        for name, group, keyword in layer_names(self.layer_arrays, layer):
             if name in self.params:                     # RWKV-7's first layer lacks some
                 params[group][keyword] = self.params[name]
         return params
-
-    def under_official_names(self, layer, pullback):
-        """Return the pullback of a block, with its gradients under the names of `params`."""
-        def renamed(*dstream):
-            *dstream, grads = pullback(*dstream)
-            return *dstream, {name: grads[group][keyword] for name, group, keyword in
-                              layer_names(type(self), layer) if keyword in grads[group]}
-
-        return renamed
-
-    def layer_state(self, state, layer):
-        """Return the state of one layer."""
-        return self.State(*(array[layer] for array in state))
 
     def stack(self, states):
         """Return one state from those of the layers, in order."""
@@ -338,16 +341,7 @@ class LanguageModel:
 
 
 def model_class(params):
-    """Return the class of the generation whose arrays `params` hold.
-
-    Raises
-    ------
-    ValueError
-        If there is no class for it.
-    """
-    marks = {"att.r_k": 7, "att.time_maa_x": 6, "att.ln_x.weight": 5}
-    generation = next((n for name, n in marks.items() if f"blocks.0.{name}" in params), 4)
-    if generation not in LanguageModel.classes:
-        raise ValueError(f"it is a model of RWKV-{generation}, as its arrays show; what is read here is "
-                         f"RWKV-{', '.join(map(str, sorted(LanguageModel.classes)))}")
-    return LanguageModel.classes[generation]
+    """Return the class of the generation whose arrays `params` hold."""
+    marks = {"att.r_k": 7, "att.time_maa_": 6, "att.ln_x.": 5}
+    return LanguageModel.classes[next((generation for mark, generation in marks.items()
+                                       if any(name.startswith("blocks.0." + mark) for name in params)), 4)]

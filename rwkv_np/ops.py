@@ -33,11 +33,65 @@ def embedding(weight, tokens):
     return weight[tokens], lambda dy: (sum_rows_by_index(dy, tokens, len(weight)),)
 
 
-def layer_norm(x, weight, bias, epsilon=1e-5):
-    """Normalise each row to mean 0 and variance 1, then scale and shift it.
+def normalise(x, epsilon=1e-5):
+    """Bring each row to mean 0 and variance 1: ``(x - mean) / sqrt(variance + epsilon)``.
 
-    ``y = (x - mean) / sqrt(variance + epsilon) * weight + bias``. The gradient removes from dxhat what would
-    change the mean and what would change the variance, since neither reaches the output.
+    The gradient removes from dy what would change the mean and what would change the variance, since neither
+    reaches y.
+
+    Parameters
+    ----------
+    x : (..., D)
+    epsilon : float
+
+    Returns
+    -------
+    y : (..., D)
+    pullback
+        ``pullback(dy) -> (dx,)``.
+
+    Examples
+    --------
+    >>> normalise(np.array([[1.0, 3.0]]))[0].round(3).tolist()
+    [[-1.0, 1.0]]
+    """
+    centred = x - row_mean(x)                                                   # (..., D)
+    std = np.sqrt(row_dot(centred, centred) / x.shape[-1] + epsilon)            # (..., 1)
+    y = centred / std                                                           # (..., D)
+    return y, lambda dy: ((dy - row_mean(dy) - y * (row_dot(dy, y) / x.shape[-1])) / std,)
+
+
+def unit(x, smallest=1e-12):
+    """Divide each row by its Euclidean length, or by `smallest` where it is shorter than that.
+
+    Parameters
+    ----------
+    x : (..., D)
+    smallest : float
+
+    Returns
+    -------
+    y : (..., D)
+    pullback
+        ``pullback(dy) -> (dx,)``.
+
+    Examples
+    --------
+    >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]]))[0].tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
+    """
+    length = np.sqrt(row_dot(x, x))                                             # (..., 1)
+    y = x / np.maximum(length, smallest)                                        # (..., D)
+
+    def pullback(dy):
+        along = np.where(length > smallest, row_dot(dy, y), 0)                  # the length of y does not change
+        return ((dy - y * along) / np.maximum(length, smallest),)
+
+    return y, pullback
+
+
+def layer_norm(x, weight, bias, epsilon=1e-5):
+    """Normalise each row, then scale and shift it: ``normalise(x) * weight + bias``.
 
     Parameters
     ----------
@@ -53,18 +107,41 @@ def layer_norm(x, weight, bias, epsilon=1e-5):
 
     Examples
     --------
-    >>> y, _ = layer_norm(np.array([[1.0, 3.0]]), np.ones(2), np.zeros(2))
+    >>> y, _ = layer_norm(np.array([[1.0, 3.0]]), np.array([1.0, 10.0]), np.zeros(2))
     >>> y.round(3).tolist()
-    [[-1.0, 1.0]]
+    [[-1.0, 10.0]]
     """
-    centred = x - row_mean(x)                                                   # (..., D)
-    std = np.sqrt(row_dot(centred, centred) / x.shape[-1] + epsilon)            # (..., 1)
-    xhat = centred / std                                                        # (..., D)
+    xhat, pull_norm = normalise(x, epsilon)                                     # (..., D)
+    return xhat * weight + bias, lambda dy: (*pull_norm(dy * weight), sum_row_products(dy, xhat), sum_rows(dy))
+
+
+def group_norm(x, weight, bias, epsilon=1e-5):
+    """Normalise each head, then scale and shift its channels.
+
+    Parameters
+    ----------
+    x : (..., H, N)
+        H heads of N channels.
+    weight, bias : (H N,)
+    epsilon : float
+
+    Returns
+    -------
+    y : (..., H N)
+    pullback
+        ``pullback(dy) -> dx, dweight, dbias``.
+
+    Examples
+    --------
+    >>> x = np.array([[1.0, 3.0], [10.0, 30.0]])
+    >>> group_norm(x, np.ones(4), np.zeros(4))[0].round(3).tolist()
+    [-1.0, 1.0, -1.0, 1.0]
+    """
+    xhat, pull_norm = normalise(x, epsilon)                                     # (..., H, N)
+    xhat = xhat.reshape(*x.shape[:-2], -1)                                      # (..., H N)
 
     def pullback(dy):
-        dxhat = dy * weight
-        dx = (dxhat - row_mean(dxhat) - xhat * (row_dot(dxhat, xhat) / x.shape[-1])) / std
-        return dx, sum_row_products(dy, xhat), sum_rows(dy)
+        return *pull_norm((dy * weight).reshape(x.shape)), sum_row_products(dy, xhat), sum_rows(dy)
 
     return xhat * weight + bias, pullback
 
@@ -92,6 +169,43 @@ def linear(x, weight):
 
     def pullback(dy):
         return (rows(dy) @ weight).reshape(x.shape), rows(dy).T @ rows(x)
+
+    return y, pullback
+
+
+def low_rank(x, w1, w2, activation):
+    """Multiply each row by two thin matrices with an activation between: ``activation(x @ w1) @ w2``.
+
+    Unlike those of `linear`, the matrices are (in, out), as they are in checkpoints.
+
+    Parameters
+    ----------
+    x : (..., I)
+    w1 : (I, R)
+    w2 : (R, O)
+    activation : op
+        Such as `tanh`.
+
+    Returns
+    -------
+    y : (..., O)
+    pullback
+        ``pullback(dy) -> dx, dw1, dw2``.
+
+    Examples
+    --------
+    >>> from rwkv_np.activations import sigmoid
+    >>> low_rank(np.ones(4), np.ones((4, 1)), np.ones((1, 2)), sigmoid)[0].round(3).tolist()
+    [0.982, 0.982]
+    """
+    h, pull_h = linear(x, w1.T)                                                 # (..., R)
+    h, pull_activation = activation(h)
+    y, pull_y = linear(h, w2.T)                                                 # (..., O)
+
+    def pullback(dy):
+        dh, dw2 = pull_y(dy)
+        dx, dw1 = pull_h(*pull_activation(dh))
+        return dx, dw1.T, dw2.T
 
     return y, pullback
 
@@ -148,50 +262,6 @@ def lerp(a, b, mu):
     """
     delta = b - a                                                               # (..., D)
     return a + mu * delta, lambda dy: (dy * (1 - mu), dy * mu, sum_row_products(dy, delta))
-
-
-def sigmoid(x):
-    """Return 1 / (1 + e^-x); written with tanh, which cannot overflow.
-
-    Parameters
-    ----------
-    x : array of any shape
-
-    Returns
-    -------
-    y : array of that shape
-    pullback
-        ``pullback(dy) -> (dx,)``.
-
-    Examples
-    --------
-    >>> sigmoid(np.array([-1e9, 0.0, 1e9]))[0].tolist()
-    [0.0, 0.5, 1.0]
-    """
-    y = 0.5 + 0.5 * np.tanh(0.5 * x)
-    return y, lambda dy: (dy * y * (1 - y),)
-
-
-def squared_relu(x):
-    """Return max(x, 0)^2.
-
-    Parameters
-    ----------
-    x : array of any shape
-
-    Returns
-    -------
-    y : array of that shape
-    pullback
-        ``pullback(dy) -> (dx,)``. It keeps y, which the next layer keeps too, and not x.
-
-    Examples
-    --------
-    >>> squared_relu(np.array([-2.0, 3.0]))[0].tolist()
-    [0.0, 9.0]
-    """
-    y = np.maximum(x, 0) ** 2
-    return y, lambda dy: (2 * dy * np.sqrt(y),)                                 # sqrt(y) = max(x, 0)
 
 
 def dropout(x, rate, rng):

@@ -9,18 +9,27 @@ import numpy as np
 
 
 @cache
-def layer_names(cls, layer):
-    """Return (full name, group, keyword) for the arrays of one layer of a model of class `cls`.
+def layer_names(names, layer):
+    """Return (full name, group, keyword) for the arrays of one layer; names: tuple, without "blocks.N.".
 
     Examples
     --------
-    >>> from rwkv_np import RWKV4
-    >>> layer_names(RWKV4, 3)[0], layer_names(RWKV4, 3)[9]
-    (('blocks.3.ln1.weight', 'ln1', 'weight'), ('blocks.3.att.key.weight', 'att', 'key'))
+    >>> layer_names(("ln1.weight", "att.key.weight"), 3)
+    [('blocks.3.ln1.weight', 'ln1', 'weight'), ('blocks.3.att.key.weight', 'att', 'key')]
     """
-    parts = [(name, *name.split(".", 1)) for name in cls.LAYER]
+    parts = [(name, *name.split(".", 1)) for name in names]
     return [(f"blocks.{layer}.{name}", group, keyword.removesuffix(".weight").replace(".", "_"))
             for name, group, keyword in parts]
+
+
+def official_names(pullback, names, layer):
+    """Return the pullback of a block with its gradients under their full names, not by group and keyword."""
+    def renamed(*dstream):
+        *dstream, grads = pullback(*dstream)
+        return *dstream, {name: grads[group][keyword] for name, group, keyword in layer_names(names, layer)
+                          if keyword in grads[group]}
+
+    return renamed
 
 
 def count_layers(params):
@@ -71,7 +80,7 @@ def initial_params(cls, vocab_size, d_model, n_layer, rng, dtype=np.float32, **o
     for name, size in sizes.items():
         if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
             raise ValueError(f"{name} is {size!r} but must be an integer of at least 1")
-    params = {}
+    params, axis_sizes = {}, cls.axis_sizes(vocab_size, d_model, **options)
     for name, shape in cls.shapes(**sizes).items():
         if name == "emb.weight":
             array = rng.uniform(-1e-4, 1e-4, shape)
@@ -81,7 +90,7 @@ def initial_params(cls, vocab_size, d_model, n_layer, rng, dtype=np.float32, **o
             array = np.ones(shape) if name.endswith("weight") else np.zeros(shape)
         else:
             _, layer, short = name.split(".", 2)
-            array = cls.initial_value(short, shape, int(layer), n_layer, rng)
+            array = cls.initial_value(short, shape, int(layer), n_layer, axis_sizes, rng)
         params[name] = array.astype(dtype)
     return params
 

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from . import wkv4
+from .activations import sigmoid, squared_relu
 from .fast.mixing import mixed_linear
 from .language_model import LanguageModel
-from .ops import linear, sigmoid, squared_relu
+from .ops import linear
 from .params import orthogonal
 
 
@@ -172,7 +173,7 @@ class RWKV4(LanguageModel):
         return {"V": vocab_size, "D": d_model, "F": d_ffn or 4 * d_model, "A": d_att or d_model}
 
     @staticmethod
-    def initial_value(name, shape, layer, n_layer, rng):
+    def initial_value(name, shape, layer, n_layer, sizes, rng):
         """Return the official initial value of one of a layer's arrays.
 
         Time mixing starts as a bank of memories: the decay rates e^time_decay run from e^-5 (a half-life of about

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rwkv_np import ops
+from rwkv_np import activations, ops
 from rwkv_np.fast.mixing import mixed_linear
 
 rng = np.random.default_rng(0)
@@ -14,12 +14,20 @@ LOGITS = rng.normal(size=(2, 3, 4))
 CASES = {
     "embedding": (lambda weight: ops.embedding(weight, TOKENS), [rng.normal(size=(6, 4))]),
     "layer_norm": (ops.layer_norm, [X, rng.normal(1, 0.3, 4), rng.normal(size=4)]),
+    "normalise": (ops.normalise, [X]),
+    "unit": (ops.unit, [X]),
+    "group_norm": (lambda x, w, b: ops.group_norm(x, w, b, 0.1), [X, rng.normal(size=20), rng.normal(size=20)]),
+    "low_rank": (lambda x, w1, w2: ops.low_rank(x, w1, w2, activations.tanh),
+                 [X, rng.normal(size=(4, 2)), rng.normal(size=(2, 3))]),
     "mixed_linear": (mixed_linear, [X, rng.normal(size=(2, 4)), rng.random(4), rng.normal(size=(3, 4))]),
     "token_shift": (ops.token_shift, [X, rng.normal(size=(2, 4))]),
     "lerp": (ops.lerp, [X, rng.normal(size=X.shape), rng.random(4)]),
     "linear": (ops.linear, [X, rng.normal(size=(3, 4))]),
-    "sigmoid": (ops.sigmoid, [3 * X]),
-    "squared_relu": (ops.squared_relu, [X]),
+    "sigmoid": (activations.sigmoid, [3 * X]),
+    "squared_relu": (activations.squared_relu, [X]),
+    "silu": (activations.silu, [3 * X]),
+    "tanh": (activations.tanh, [X]),
+    "identity": (activations.identity, [X]),
     "dropout": (lambda x: ops.dropout(x, 0.3, np.random.default_rng(1)), [X]),
     "softmax_cross_entropy": (lambda z: ops.softmax_cross_entropy(z, TARGETS), [LOGITS]),
     "weighted cross entropy": (
@@ -78,7 +86,7 @@ def test_layer_norm_has_mean_zero_and_variance_one():
 
 
 def test_sigmoid_and_cross_entropy_survive_extremes():
-    y, _ = ops.sigmoid(np.array([-1000.0, 0, 1000]))
+    y, _ = activations.sigmoid(np.array([-1000.0, 0, 1000]))
     np.testing.assert_array_equal(y, [0, 0.5, 1])
     loss, pullback = ops.softmax_cross_entropy(np.array([[1e4, 0.0]]), np.array([1]))
     assert loss == 1e4 and np.isfinite(pullback()[0]).all()
@@ -87,3 +95,8 @@ def test_sigmoid_and_cross_entropy_survive_extremes():
 def test_dropout_keeps_the_mean_and_drops_the_share():
     y, _ = ops.dropout(np.ones((200, 500)), 0.25, np.random.default_rng(0))
     assert abs((y == 0).mean() - 0.25) < 0.01 and abs(y.mean() - 1) < 0.01
+
+
+def test_unit_of_zero_is_zero_and_its_gradient_is_finite():
+    y, pullback = ops.unit(np.zeros((1, 3)))
+    assert not y.any() and np.isfinite(pullback(np.ones((1, 3)))[0]).all()

@@ -172,10 +172,10 @@ def test_a_prompt_is_read_in_pieces_of_bounded_length():
     tokens = np.arange(100) % 12
     whole, pieces = Toy(), Toy()
     logits, state = read_prompt(whole, tokens)
-    logits_in_pieces, state_in_pieces = read_prompt(pieces, tokens, piece=32)
+    logits_in_pieces, state_in_pieces = read_prompt(pieces, tokens, chunk=32)
     assert whole.read == [100] and pieces.read == [32, 32, 32, 4]
-    with pytest.raises(ValueError, match="piece is 0"):
-        read_prompt(whole, tokens, piece=0)
+    with pytest.raises(ValueError, match="chunk is 0"):
+        read_prompt(whole, tokens, chunk=0)
     np.testing.assert_array_equal(logits_in_pieces, logits)
     np.testing.assert_array_equal(state_in_pieces, state)
     logits_after, _ = read_prompt(whole, tokens[60:], read_prompt(whole, tokens[:60])[1])

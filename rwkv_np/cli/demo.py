@@ -1,13 +1,12 @@
-"""`python -m rwkv_np demo`: a language model trains, writes, and shows that its two forms are one."""
+"""``demo``: train a small model, sample from it, and show that its two forms compute the same function."""
 
 import lzma
 import math
-import sys
+import os
 import time
 import zlib
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
@@ -16,55 +15,73 @@ from ..sampling import generate, stream_text
 from ..study import plots, trace
 from ..text import corpora
 from ..text.tokenizer import Bytes
-from ..training.loop import Run, TrainConfig, train, unused_path
-from ..training.workers import default_count
+from ..training import Run, TrainConfig, default_count, train
+from .common import UsageError, command_line
+from .output import unused_path
 
 PROMPT = "The "
 RULES = [mark * 24 for mark in " =-*"]              # indents and rules, in which a small model may get lost
 SENTENCE = "Return a new list from the items of the sequence."
 
 
-def run(seconds, out):
-    """Train for about `seconds`, leave model and pictures in `out`. Returns the exit code."""
-    if not seconds > 0:
-        raise ValueError(f"--seconds is {seconds} but must be above 0")
-    out = unused_path(out)
+def add(commands):
+    """Add the command to the command line; return its parser."""
+    parser = commands.add_parser("demo", help="train a small model, sample from it, and check that its two forms agree")
+    parser.add_argument("--seconds", type=float, default=90, metavar="X",
+                        help="how long to train (default: %(default)s)")
+    parser.add_argument("--out", default="out/demo", help="folder for model and pictures (default: %(default)s)")
+    return parser
+
+
+def run(options):
+    """Train for about ``--seconds``, leave model and pictures in ``--out``."""
+    if not options.seconds > 0:
+        raise UsageError(f"--seconds is {options.seconds} but must be above 0")
+    out = unused_path(options.out)
     print(f"RWKV-4 in NumPy {np.__version__}; matrix products by {blas()}\n")
-    introduce()
+    sample_included_model()
     compare_forms()
     corpus = corpora.embedded()
-    yardsticks(corpus)
-    model, initial, training = train_on(corpus, seconds, out)
-    write(model)
+    print_baselines(corpus)
+    model, initial, training = train_on(corpus, options.seconds, out)
+    sample_trained_model(model)
     agreement = compare_modes(model, corpus)
-    pictures(model, initial, training, out)
+    draw_pictures(model, initial, training, out)
     print(f"\nIn {out}/: model.safetensors, loss.png, half_lives.png, state.png\n"
-          f"Let it go on:   {Path(sys.executable).name} -m rwkv_np generate --model {out}/model.safetensors "
-          "--prompt 'A class '\n"
-          "Read next:      rwkv_np/wkv4/recurrent.py, the five lines of the definition and the recurrence")
+          f"Sample more:  {command_line('generate', '--model', out / 'model.safetensors', '--prompt', 'A class ')}\n"
+          "Read next:    rwkv_np/wkv4/recurrent.py, the definition in five lines and the recurrence")
     if training.interrupted:
         return 130
     return 0 if agreement else 1
 
 
-def introduce(seconds=5, pace=150):
-    """The model that comes with the package writes for so long, `pace` bytes a second so that one can read along."""
+def blas():
+    """Return the name of NumPy's BLAS and its number of threads, as far as they are known."""
+    build = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    limits = [f"{name}={os.environ[name]}" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+              if name in os.environ]
+    return f"{build['name']} {build['version']}, {', '.join(limits) or f'one thread per core, {os.cpu_count()} cores'}"
+
+
+def sample_included_model(seconds=5, bytes_per_second=150):
+    """Let the model included in the package write, slowed down so that one can read along."""
     model = load()
-    print(f"A model that was trained by this code on Python's help, {sum(p.size for p in model.params.values()):,} "
-          f"parameters, writes for {seconds} seconds:\n")
-    left, thinking = seconds * pace, 0.0
+    count = sum(p.size for p in model.params.values())
+    print(f"A small trained model is included ({count:,} parameters, trained by this code on Python's help topics). "
+          "A sample:\n")
+    left, computing = seconds * bytes_per_second, 0.0
 
     def paced(tokens):
-        nonlocal left, thinking
+        nonlocal left, computing
         while left > 0:
             began = time.perf_counter()
             token = next(tokens, None)
-            thinking += time.perf_counter() - began
+            computing += time.perf_counter() - began
             if token is None:
                 return
             left -= 1
             yield token
-            time.sleep(max(0.0, 1 / pace - (time.perf_counter() - began)))
+            time.sleep(max(0.0, 1 / bytes_per_second - (time.perf_counter() - began)))
 
     seed = 0
     while left > 0:
@@ -74,60 +91,58 @@ def introduce(seconds=5, pace=150):
             print(text, end="", flush=True)
         print("\n")
         seed += 1
-    print(f"(Slowed down to be read: it could write {seconds * pace / thinking:,.0f} bytes a second, the millionth as "
-          "fast as the first.)\n")
-
-
-def blas():
-    """The BLAS that NumPy uses and its threads, as far as they can be known."""
-    import os
-
-    build = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    limits = [f"{name}={os.environ[name]}" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-              if name in os.environ]
-    return f"{build['name']} {build['version']}, {', '.join(limits) or f'one thread a core, {os.cpu_count()} cores'}"
+    print(f"(Slowed down for reading: at full speed it writes {seconds * bytes_per_second / computing:,.0f} bytes per "
+          "second, and the millionth is as fast as the first.)\n")
 
 
 def compare_forms(batch=4, length=512, channels=64):
-    """One operator, five ways of computing it: how far each is from float64, and how long it takes."""
+    """Compute one operator in five forms; print their errors against float64, and their times."""
     rng = np.random.default_rng(0)
     w, u = 10 ** rng.uniform(-3, 1, channels), rng.normal(size=channels)
     k, v = rng.normal(0, 8, (batch, length, channels)), rng.normal(size=(batch, length, channels))
     inputs = [x.astype(np.float32) for x in (w, u, k, v)]
     expected, _ = wkv4.recurrent(*(x.astype(np.float64) for x in inputs))
-    print(f"WKV of {batch} sequences of {length} tokens, {channels} channels, float32, keys of deviation 8\n"
+    print(f"WKV of {batch} sequences of {length} tokens, {channels} channels, float32, keys of standard deviation 8\n"
           f"  {'form':<12}{'largest error / max|v|':>24}{'time':>12}")
     scale = np.abs(v).max(axis=(0, 1))
     for form in (wkv4.naive, wkv4.recurrent, wkv4.all_pairs, wkv4.scan, wkv4.chunked):
         began = time.perf_counter()
         out = form(*inputs)
-        taken = time.perf_counter() - began
+        seconds = time.perf_counter() - began
         out = out if form is wkv4.naive else out[0]
-        print(f"  {form.__name__:<12}{(np.abs(out - expected) / scale).max():>24.1e}{taken * 1e3:>9.1f} ms")
+        print(f"  {form.__name__:<12}{(np.abs(out - expected) / scale).max():>24.1e}{seconds * 1e3:>9.1f} ms")
     print()
 
 
-def yardsticks(corpus):
-    """What a number of bits per byte means on this text, computed here and now."""
-    held_out, read = corpus.validation.encode(), corpus.train.encode()
-    counts = Counter(read)
-    total = len(read) + 256
+def print_baselines(corpus):
+    """Print bits per byte of the held-out text by simple methods, to compare the model with."""
+    held_out, train_text = corpus.validation.encode(), corpus.train.encode()
+    counts, total = Counter(train_text), len(train_text) + 256
     unigram = -sum(math.log2((counts[byte] + 1) / total) for byte in held_out) / len(held_out)
-    print(f"Text: {corpus.metadata['corpus']}, {len(read):,} bytes to read, {len(held_out):,} held out. "
-          "Bits per byte of the held-out part:\n"
-          f"  {'every byte alike':<34}{8:.2f}\n"
-          f"  {'how often each byte occurs':<34}{unigram:.2f}\n"
-          f"  {'zlib, on its own':<34}{8 * len(zlib.compress(held_out, 9)) / len(held_out):.2f}\n"
-          f"  {'xz, after reading the rest':<34}"
-          f"{8 * (len(lzma.compress(read + held_out)) - len(lzma.compress(read))) / len(held_out):.2f}\n")
+    primed = len(lzma.compress(train_text + held_out)) - len(lzma.compress(train_text))
+    rows = {"uniform": 8, "byte frequencies (unigram)": unigram,
+            "zlib, held-out text alone": 8 * len(zlib.compress(held_out, 9)) / len(held_out),
+            "xz, primed with the training text": 8 * primed / len(held_out)}
+    print(f"Text: {corpus.metadata['corpus']}, {len(train_text):,} bytes to train on, {len(held_out):,} held out. "
+          "Bits per byte of the held-out text:")
+    for name, bits in rows.items():
+        print(f"  {name:<34}{bits:.2f}")
+    print()
 
 
-def bits(nats):
+def bits_per_byte(nats):
+    """Return a byte's loss in nats as text, in bits.
+
+    Examples
+    --------
+    >>> bits_per_byte(math.log(4))
+    '2.000 bits/byte'
+    """
     return f"{nats / math.log(2):.3f} bits/byte"
 
 
 def train_on(corpus, seconds, out):
-    """A byte-level model, trained for about `seconds`. Returns it, its first weights, and the run."""
+    """Train a byte-level model for about `seconds`; return it, its first weights, and the run."""
     tokenizer = Bytes()
     tokens, held_out = (np.array(tokenizer.encode(text)) for text in (corpus.train, corpus.validation))
     model = RWKV4.init(tokenizer.vocab_size, d_model=128, n_layer=4, seed=0)
@@ -140,12 +155,12 @@ def train_on(corpus, seconds, out):
     train(trial, tokens, held_out[:100], save=lambda run: times.append(run.seconds), progress=False)
     if trial.interrupted:
         raise KeyboardInterrupt
-    steps = max(20, int(20 * seconds / (times[2] - times[1])))       # the first twenty are slower: not counted
+    steps = max(20, int(20 * seconds / (times[2] - times[1])))      # the first twenty are slower: not counted
     config = TrainConfig(max_steps=steps, warmup=min(100, steps // 5), workers=workers,
                          validate_every=max(1, -(-steps // 6)))
     run = Run.start(model, config)
     count = sum(p.size for p in model.params.values())
-    print(f"Training {count:,} parameters for {steps} steps, about {seconds:.0f} s. Ctrl-C stops early and keeps it.")
+    print(f"Training {count:,} parameters for {steps} steps, about {seconds:.0f} s. Ctrl-C stops early and keeps them.")
     out.mkdir(parents=True)
 
     def keep(run):
@@ -153,12 +168,14 @@ def train_on(corpus, seconds, out):
                                   validation_nats_per_token=run.best_loss)
         save(run.model, out / "model.safetensors")
 
-    train(run, tokens, held_out, save=keep, describe=bits)
+    train(run, tokens, held_out, save=keep, describe=bits_per_byte)
     return model, initial, run
 
 
-def write(model):
-    print(f"\nIt writes, one token at a time, remembering {sum(s.size for s in model.initial_state()):,} numbers:\n")
+def sample_trained_model(model):
+    """Print a sample of the model that was just trained."""
+    size = sum(s.size for s in model.initial_state())
+    print(f"\nSampling one token at a time; the state is {size:,} floats:\n")
     tokens = generate(model, model.tokenizer.encode(PROMPT), 400, temperature=0.8, top_p=0.9, seed=0)
     print(PROMPT, end="")
     for text in stream_text(tokens, model.tokenizer, stop=RULES):
@@ -167,28 +184,29 @@ def write(model):
 
 
 def compare_modes(model, corpus):
-    """The trained model on held-out text: at once, in pieces, token by token. True if they agree."""
+    """Read held-out text in parallel, in segments and token by token; return whether the logits agree."""
     tokens = np.array(model.tokenizer.encode(corpus.validation[:512]))
     whole, _ = model.forward(tokens)
-    state, pieces = None, []
-    for piece in np.split(tokens, [100, 101, 300]):
-        logits, state = model.forward(piece, state)
-        pieces.append(logits)
+    state, segments = None, []
+    for segment in np.split(tokens, [100, 101, 300]):
+        logits, state = model.forward(segment, state)
+        segments.append(logits)
     state, steps = None, []
     for token in tokens:
         logits, state = model.step(token, state)
         steps.append(logits)
-    print(f"\nThe same {len(tokens)} tokens, largest difference of the logits / max|logit|:")
+    print(f"\n{len(tokens)} tokens read in three ways, largest difference of the logits / max|logit|:")
     agreement = True
-    for name, other in (("at once - in four pieces", np.concatenate(pieces)), ("at once - token by token", steps)):
+    for name, other in (("in parallel - in four segments", np.concatenate(segments)),
+                        ("in parallel - token by token", steps)):
         error = np.abs(whole - other).max() / np.abs(whole).max()
         agreement &= bool(error < 1e-5)
-        print(f"  {name:<30}{error:.1e}   {'< 1e-5: one function' if error < 1e-5 else 'NOT below 1e-5'}")
+        print(f"  {name:<32}{error:.1e}   {'< 1e-5: one function' if error < 1e-5 else 'NOT below 1e-5'}")
     return agreement
 
 
-def pictures(model, initial, run, out):
-    """The three pictures: the loss, the half-lives, the state while reading a sentence."""
+def draw_pictures(model, initial, run, out):
+    """Draw the loss, the half-lives, and the state while the model reads a sentence."""
     from matplotlib.figure import Figure
 
     with plots.style():

@@ -18,34 +18,78 @@ must still come from memory. It saves the overhead of NumPy calls. `LanguageMode
 each weight once for all tokens.
 """
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
 
 from ..checks import check_inputs
+from ..language_model import LanguageModel
 from ..params import layer_names
 
 
-def schedule(n_tokens, n_layer):
-    """Return the wavefront: a list of T + L - 1 steps, each a list of cells (layer, time), lowest layer first."""
+def schedule(n_tokens: int, n_layer: int) -> list[list[tuple[int, int]]]:
+    """Return the wavefront: T + L - 1 steps, each a list of cells that can be computed together.
+
+    Parameters
+    ----------
+    n_tokens, n_layer : int
+
+    Returns
+    -------
+    list of lists of (layer, time)
+        Lowest layer first; no steps for no tokens.
+
+    Examples
+    --------
+    >>> schedule(n_tokens=3, n_layer=2)
+    [[(0, 0)], [(0, 1), (1, 0)], [(0, 2), (1, 1)], [(1, 2)]]
+    """
     return [[(layer, step - layer) for layer in range(max(0, step - n_tokens + 1), min(n_layer, step + 1))]
             for step in range(n_tokens + n_layer - 1 if n_tokens else 0)]
 
 
-def one_by_one(n_tokens, n_layer):
-    """Return the schedule without a wavefront: T L steps of one cell."""
+def one_by_one(n_tokens: int, n_layer: int) -> list[list[tuple[int, int]]]:
+    """Return the schedule without a wavefront: T L steps of one cell, token by token.
+
+    Parameters
+    ----------
+    n_tokens, n_layer : int
+
+    Returns
+    -------
+    list of lists of (layer, time)
+
+    Examples
+    --------
+    >>> one_by_one(n_tokens=2, n_layer=2)
+    [[(0, 0)], [(1, 0)], [(0, 1)], [(1, 1)]]
+    """
     return [[(layer, time)] for time in range(n_tokens) for layer in range(n_layer)]
 
 
-def predicted_speed_up(n_tokens, n_layer):
+def predicted_speed_up(n_tokens: int, n_layer: int) -> float:
     """Return cells over steps, T L / (T + L - 1): the speed-up if a step took as long as a cell.
 
-    It never exceeds min(T, L).
+    Parameters
+    ----------
+    n_tokens, n_layer : int
+
+    Returns
+    -------
+    float
+        At most min(T, L).
+
+    Examples
+    --------
+    >>> predicted_speed_up(n_tokens=3, n_layer=2)
+    1.5
     """
     return n_tokens * n_layer / (n_tokens + n_layer - 1)
 
 
-def forward(model, tokens, state=None, steps=None):
+def forward(model: LanguageModel, tokens, state=None, steps: list | None = None):
     """Compute `LanguageModel.forward` along the wavefront: the same logits, the same state.
 
     Parameters
@@ -63,6 +107,18 @@ def forward(model, tokens, state=None, steps=None):
     logits : (T, V) or (B, T, V)
     state : State
         After the last token.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As ``model.forward``, for wrong tokens or a state that does not fit.
+
+    Examples
+    --------
+    >>> from rwkv_np import RWKV4
+    >>> model = RWKV4.init(vocab_size=5, d_model=8, n_layer=2)
+    >>> bool(np.allclose(forward(model, [1, 2, 3])[0], model.forward([1, 2, 3])[0], atol=1e-6))
+    True
     """
     tokens, state = check_inputs(model, tokens, state, axes=("(T,)", "(B, T)"))
     *batch, length = tokens.shape
@@ -91,7 +147,25 @@ def forward(model, tokens, state=None, steps=None):
 
 
 def run_cells(model, stream, state, layers, params):
-    """Compute the cells of consecutive layers; return `stream` and `state` with their results written into them."""
+    """Compute the cells of consecutive layers, one token each.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    stream : list of (L+1, B, D)
+        x before each layer, and after the last; in RWKV-7, above the first layer, v_first beside it.
+    state : State
+        Of all layers, arrays of shape (L, B, ...).
+    layers : slice
+        The layers of the cells.
+    params : dict
+        Their arrays, stacked.
+
+    Returns
+    -------
+    stream, state
+        With the results written into them: both belong to `forward`.
+    """
     inputs = stream[:1] if layers.start == 0 else stream            # only the layers above the first get v_first
     *outputs, new_state = model.block_step(
         *(a[layers] for a in inputs), state=model.State(*(a[layers] for a in state)), **params)
@@ -105,15 +179,24 @@ def run_cells(model, stream, state, layers, params):
 
 
 def stack_layers(model):
-    """Return (first layer, last layer + 1, their arrays stacked), for each run of layers that have the same arrays.
+    """Return the arrays of the layers stacked, for each run of layers that have the same arrays.
 
     In RWKV-7 the first layer lacks some. All but the operands of matrix products get an axis for the batch.
+
+    Parameters
+    ----------
+    model : LanguageModel
+
+    Returns
+    -------
+    list of (first layer, last layer + 1, {group: {keyword: array}})
     """
     params = [model.layer_params(layer) for layer in range(model.n_layer)]
     names = [{group: list(arrays) for group, arrays in p.items()} for p in params]
     starts = [n for n in range(model.n_layer) if n == 0 or names[n] != names[n - 1]]
-    operands = {(group, keyword) for name, group, keyword in layer_names(type(model), 0)
-                if len(axes := model.LAYER[name.removeprefix("blocks.0.")]) == 2 and axes != "HN"}
+    axes = model.layer_axes(model.params)
+    operands = {(group, keyword) for name, group, keyword in layer_names(model.layer_arrays, 0)
+                if len(axes[name.removeprefix("blocks.0.")]) == 2 and axes[name.removeprefix("blocks.0.")] != "HN"}
     groups = []
     for start, stop in zip(starts, [*starts[1:], model.n_layer], strict=True):
         stacked = {}

@@ -1,52 +1,104 @@
-"""What a check found, case by case, and how it is told."""
+"""The outcome of a check: one `Result` per case, collected in a `Report` that prints itself."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+VERDICTS = "ok", "imprecise", "wrong"
+
 
 class Result(NamedTuple):
+    """The verdict on one case.
+
+    Attributes
+    ----------
+    case, why : str
+        The name of the case, and the reason why there is such a case.
+    verdict : str
+        ``"ok"``, ``"imprecise"`` or ``"wrong"``.
+    error : float
+        The largest error, relative to what the check measures by.
+    detail : str
+        Unless ok: which array, where, the value that was returned, the value expected.
+    cause : str or None
+        The mistake that explains the error, where one does.
+    """
+
     case: str
     why: str
-    verdict: str            # "ok", "imprecise" or "wrong"
-    error: float            # relative to max|expected| of the channel, or as the check says
-    detail: str = ""        # for what is not ok: which output, where, got, expected
+    verdict: str
+    error: float
+    detail: str = ""
     cause: str | None = None
 
 
 class Report:
-    """The results of a check. ``print(report)`` tells; ``bool(report)`` is True if nothing is wrong."""
+    """The results of a check; true if something was judged and nothing failed.
 
-    def __init__(self, what, results, tolerance):
-        self.what, self.results, self.tolerance = what, results, tolerance
+    Parameters
+    ----------
+    title : str
+        What was checked.
+    results : list of Result
+    tolerance : float
+        The largest error that is ok.
+    strict : bool
+        Whether imprecise counts as a failure.
+    not_judged : list of str
+        What the check could have judged but did not, with the reason.
 
-    def of(self, verdict):
-        return [r for r in self.results if r.verdict == verdict]
+    Examples
+    --------
+    >>> report = Report("my kernel", [Result("length 1", "no past", "ok", 0.0)], 3e-6)
+    >>> bool(report), bool(Report("my kernel", [], 3e-6))
+    (True, False)
+    >>> print(report)
+    my kernel: 1 case, 1 ok, 0 imprecise, 0 wrong (ok is an error of at most 3e-06)
+    """
 
-    wrong = property(lambda self: self.of("wrong"))
-    imprecise = property(lambda self: self.of("imprecise"))
+    def __init__(self, title, results, tolerance, strict=False, not_judged=()):
+        self.title, self.results, self.tolerance = title, list(results), tolerance
+        self.strict, self.not_judged = strict, list(not_judged)
+
+    @property
+    def wrong(self):
+        """Return the results that are wrong."""
+        return [r for r in self.results if r.verdict == "wrong"]
+
+    @property
+    def imprecise(self):
+        """Return the results that are right, but in low precision."""
+        return [r for r in self.results if r.verdict == "imprecise"]
 
     def __bool__(self):
-        return not self.wrong
+        return bool(self.results) and not self.wrong and not (self.strict and self.imprecise)
 
     def causes(self):
-        """The likeliest causes and in how many cases each was seen, most frequent first."""
+        """Return pairs (number of cases, likeliest cause), the most frequent first."""
         seen = [r.cause for r in self.results if r.cause]
         return sorted(((seen.count(cause), cause) for cause in set(seen)), key=lambda pair: (-pair[0], pair[1]))
 
+    def raise_on_failure(self):
+        """Raise an AssertionError that holds the report, unless the report is true."""
+        if not self:
+            raise AssertionError(f"\n{self}")
+
     def __str__(self):
-        counts = {v: len(self.of(v)) for v in ("ok", "imprecise", "wrong")}
-        lines = [f"{self.what}: {len(self.results)} cases, {counts['ok']} ok, {counts['imprecise']} imprecise, "
-                 f"{counts['wrong']} wrong (ok is an error of at most {self.tolerance:.0e})"]
+        counts = ", ".join(f"{sum(r.verdict == v for r in self.results)} {v}" for v in VERDICTS)
+        plural = "" if len(self.results) == 1 else "s"
+        lines = [f"{self.title}: {len(self.results)} case{plural}, {counts} "
+                 f"(ok is an error of at most {self.tolerance:.0e})"]
+        if not self.results:
+            lines.append("  failed: nothing was judged")
         for count, cause in self.causes():
             lines.append(f"  likeliest cause, in {count} case{'s' * (count > 1)}: {cause}")
         shown = self.wrong[:3]
         for r in shown:
             lines += [f"  wrong: {r.case} ({r.why})", *(f"    {line}" for line in r.detail.splitlines())]
         if len(self.wrong) > len(shown):
-            rest = ", ".join(r.case for r in self.wrong[len(shown):])
-            lines.append(f"  wrong too: {rest}")
+            lines.append("  also wrong: " + ", ".join(r.case for r in self.wrong[len(shown):]))
         for r in self.imprecise:
-            digits = -np.log10(r.error) if r.error else np.inf
-            lines.append(f"  imprecise: {r.case}: error {r.error:.1e}, {max(digits, 0):.1f} digits left ({r.why})")
+            digits = max(-np.log10(r.error), 0) if r.error else np.inf
+            lines.append(f"  imprecise: {r.case}: error {r.error:.1e}, {digits:.1f} correct digits ({r.why})")
+        lines += [f"  not judged: {what}" for what in self.not_judged]
         return "\n".join(lines)

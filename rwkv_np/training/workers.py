@@ -1,8 +1,8 @@
-"""Training on all cores: the gradient of a batch is the mean of the gradients of its parts.
+"""Data parallelism on one machine: worker processes share a training step, some sequences of the batch each.
 
-NumPy adds and multiplies arrays on one core, and so runs the Python around it. Here each part of the batch goes to a
-process of its own, whose BLAS is limited to one thread: every core is busy all the time. Parameters and gradients lie
-in memory that all the processes share; only tokens and losses are sent.
+Elementwise NumPy, and Python itself, use one core. Here each shard of the batch goes to a process of its own whose BLAS
+is limited to one thread, so that every core is busy all the time. The gradient of the batch is the weighted mean of the
+shards' gradients. Parameters and gradients lie in memory that all processes share; pipes carry tokens and losses only.
 """
 
 import contextlib
@@ -17,29 +17,52 @@ from pathlib import Path
 
 import numpy as np
 
-# What a worker runs. The search path is the parent's, so that both import the same files.
-PROGRAM = ("import sys; sys.path[:] = sys.argv[1:]; from rwkv_np.training import loop, workers; "
-           "loop.keep_freed_memory(); workers.serve()")
+# The program of a worker. Its search path is the parent's, so that both import the same files.
+PROGRAM = ("import sys; sys.path[:] = sys.argv[1:]; from rwkv_np.training import memory, workers; "
+           "memory.keep_freed_memory(); workers.serve()")
 # A BLAS reads these when it is loaded: hence processes that are started anew, not forked.
 ONE_THREAD = {f"{lib}_NUM_THREADS": "1" for lib in ("OPENBLAS", "OMP", "MKL", "BLIS")} | {"VECLIB_MAXIMUM_THREADS": "1"}
 
 
-def default_count(batch):
-    """One worker a core, but at most 4, and no more than there are sequences in a batch."""
-    return min(os.cpu_count() or 1, 4, batch)
+def default_count(batch_size):
+    """Return the number of workers to use: one per core, at most 4, at most one per sequence of the batch.
+
+    Examples
+    --------
+    >>> default_count(batch_size=1)
+    1
+    """
+    return min(os.cpu_count() or 1, 4, batch_size)
 
 
 class Workers(contextlib.AbstractContextManager):
-    """Processes that share a training step, a part of the batch each.
+    """Start processes that share a training step, one shard of the batch each.
 
     Parameters
     ----------
     model : object
         With ``params``, a dict of arrays, and ``loss_and_grads``; its class can be imported, and called with ``params``
-        alone. Until `close`, shared arrays of the same values stand in ``params``: edit or replace them, and the
-        workers see it.
+        alone. Until `close`, ``params`` holds shared arrays of the same values: edit or replace them, and the workers
+        see it.
     count : int
-        How many processes. Dropout's random numbers depend on it, and so does rounding.
+        The number of processes. Dropout's random numbers depend on it, and so does rounding.
+
+    Raises
+    ------
+    ValueError
+        If `count` is not an int of at least 1.
+    RuntimeError
+        If a process cannot make the model, with the last lines that it wrote.
+
+    Examples
+    --------
+    >>> import rwkv_np
+    >>> model = rwkv_np.RWKV4.init(16, 8, 1)
+    >>> inputs, targets = np.arange(12).reshape(3, 4), np.arange(1, 13).reshape(3, 4)
+    >>> with Workers(model, 2) as workers:
+    ...     loss, grads = workers.loss_and_grads(inputs, targets)
+    >>> abs(loss - model.loss_and_grads(inputs, targets)[0]) < 1e-6
+    True
     """
 
     def __init__(self, model, count):
@@ -70,11 +93,25 @@ class Workers(contextlib.AbstractContextManager):
             raise
 
     def loss_and_grads(self, inputs, targets, *, dropout=0.0, rng=None):
-        """The model's own loss and gradient, up to rounding, of a batch: inputs and targets (B, T).
+        """Return the loss and the gradient of a batch, equal to the model's own up to rounding.
 
-        The gradient is good until the next call, which writes to the same memory. With dropout, `rng` draws a seed for
-        each part. What the model raises is raised here. A worker that dies ends them all: RuntimeError, with the last
-        lines it wrote.
+        Parameters
+        ----------
+        inputs, targets : (B, T) int arrays
+        dropout, rng
+            As in the model's method; `rng` draws a seed for each shard.
+
+        Returns
+        -------
+        loss : float
+        grads : dict of str to ndarray
+            Valid until the next call, which writes to the same memory.
+
+        Raises
+        ------
+        RuntimeError
+            If a worker dies, with the last lines that it wrote; all workers are then ended. What the model raises is
+            raised here too.
         """
         inputs, targets = np.asarray(inputs), np.asarray(targets)
         if inputs.ndim != 2 or inputs.shape != targets.shape or inputs.size == 0:
@@ -87,13 +124,13 @@ class Workers(contextlib.AbstractContextManager):
                 shared[...] = self.model.params[name]
                 self.model.params[name] = shared
         busy = self._workers[:len(inputs)]
-        parts = (np.array_split(tokens, len(busy)) for tokens in (inputs, targets))
+        shards = (np.array_split(tokens, len(busy)) for tokens in (inputs, targets))
         rngs = [np.random.default_rng(rng.integers(2**63)) if dropout and rng is not None else None for _ in busy]
         try:
-            for worker, x, y, own_rng in zip(busy, *parts, rngs, strict=True):
+            for worker, x, y, own_rng in zip(busy, *shards, rngs, strict=True):
                 worker.send((x, y, dropout, own_rng, len(x) / len(inputs)))
             answers = [worker.receive() for worker in busy]
-        except BaseException:                   # an answer still to come would be taken for one to the next question
+        except BaseException:           # a late answer would be taken for the answer to the next question
             self.close()
             raise
         for answer in answers:
@@ -113,18 +150,18 @@ class Workers(contextlib.AbstractContextManager):
         for worker in self._workers:
             worker.end()
         self._workers, self._params, self._grads = [], {}, []
-        self._folder.cleanup()                                      # where it was refused before: Windows
+        self._folder.cleanup()                                      # Windows refuses it while the file is open
 
     def __exit__(self, *_):
         self.close()
 
 
 class _Worker:
-    """A process that takes questions and gives answers, in pickles, at its standard input and output."""
+    """A process that answers questions; both travel as pickles through its standard input and output."""
 
     def __init__(self, name):
         self.name = name
-        self.errors = tempfile.TemporaryFile()                      # a pipe could fill up and hold the process
+        self.errors = tempfile.TemporaryFile()                      # a pipe could fill up and block the process
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *sys.path], env=os.environ | ONE_THREAD, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self.errors, start_new_session=True)     # no Ctrl-C, even while it starts
@@ -145,17 +182,17 @@ class _Worker:
             raise RuntimeError("\n".join([f"{self.name} died with exit code {code}", *lines])) from None
 
     def end(self):
-        self.process.kill()                                         # it has nothing to lose
+        self.process.kill()                                         # it holds nothing that must be saved
         with contextlib.suppress(BrokenPipeError), self.process:    # closes the pipes and waits
             pass
         self.errors.close()
 
 
 def serve():
-    """What a worker does: make the model from the shared arrays, then answer until the parent is gone."""
+    """Run a worker process: make the model from the shared arrays, then answer until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)                    # where there are no sessions: Windows
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)                                                   # what is printed must not get among the answers
+    os.dup2(2, 1)                                                   # keeps what is printed apart from the answers
     kind, path, layout, start = pickle.load(questions)
     model, out = kind(_arrays(path, layout, 0)), _arrays(path, layout, start)
     answer = "ready"
@@ -166,26 +203,26 @@ def serve():
             answer = _answer(model, out, *pickle.load(questions))
 
 
-def _answer(model, out, inputs, targets, dropout, rng, share):
-    """The loss of a part, times its share of the batch; the gradient, so weighted, goes to `out`. Or else the error."""
+def _answer(model, out, inputs, targets, dropout, rng, weight):
+    """Write a shard's gradient times `weight` to `out`; return its loss times `weight`, or the error."""
     try:
         loss, grads = model.loss_and_grads(inputs, targets, dropout=dropout, rng=rng)
         for name, array in out.items():
-            np.multiply(grads[name], share, out=array)
-        return share * loss
+            np.multiply(grads[name], weight, out=array)
+        return weight * loss
     except Exception as error:
         try:
             return pickle.loads(pickle.dumps(error))
-        except Exception:                                           # not every one can be pickled
+        except Exception:                                           # not every error can be pickled
             return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _layout(params):
-    """Where each array lies: {name: (offset, shape, dtype)}, and the size of them all."""
+    """Return where each array lies in the shared memory, {name: (offset, shape, dtype)}, and the size of it all."""
     layout, size = {}, 0
     for name, array in params.items():
         layout[name] = size, array.shape, array.dtype
-        size += -(-array.nbytes // 64) * 64                         # each begins with a cache line
+        size += -(-array.nbytes // 64) * 64                         # each array begins with a cache line
     return layout, size
 
 
@@ -195,6 +232,6 @@ def _arrays(path, layout, start):
 
 
 def _in_memory(size):
-    """A folder that is memory, if there is one with so much room; else None, for the usual one."""
+    """Return a folder in memory with room for `size` bytes, or None for the default folder."""
     folder = "/dev/shm"
     return folder if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > size else None

@@ -10,21 +10,21 @@ A token enters with weight e^k, every further step multiplies the weights of the
 current token's weight has the bonus u in addition. The *previous* token is not decayed yet: at i = t-1
 the exponent is k_i. The two sums over i < t are called A and B.
 
-=========  ===========  ==========================================================================
-symbol     shape        meaning
-=========  ===========  ==========================================================================
-w          (C,)         decay rate, >= 0: weights are multiplied by e^-w at each step. A checkpoint's
-                        ``time_decay`` holds log w
-u          (C,)         bonus of the current token, in log space; part of its output, never of the
-                        state
-k          (..., T, C)  key: the log weight of a token
-v          (..., T, C)  value: what is averaged
-A, B       (..., C)     the true sums over the past, of e^... v_i and of e^...; they may overflow
-num, den   (..., C)     the scaled sums: A = num e^log_scale, B = den e^log_scale (paper: a', b')
-log_scale  (..., C)     log of the largest single weight in the past; p in formulas (paper: p)
-dA, dB     (..., C)     gradients of the loss with respect to A and B, also called adjoints
-dnum, dden (..., C)     gradients with respect to num and den at fixed log_scale
-=========  ===========  ==========================================================================
+==========  ===========  =========================================================================
+symbol      shape        meaning
+==========  ===========  =========================================================================
+w           (C,)         decay rate, >= 0: weights are multiplied by e^-w at each step. A
+                         checkpoint's ``time_decay`` holds log w
+u           (C,)         bonus of the current token, in log space; part of its output, never of
+                         the state
+k           (..., T, C)  key: the log weight of a token
+v           (..., T, C)  value: what is averaged
+A, B        (..., C)     the true sums over the past, with and without v_i; they may overflow
+num, den    (..., C)     the scaled sums: A = num e^log_scale, B = den e^log_scale (paper: a', b')
+log_scale   (..., C)     log of the largest single weight in the past (paper: p); p in formulas
+dA, dB      (..., C)     gradients of the loss with respect to A and B, also called adjoints
+dnum, dden  (..., C)     gradients with respect to num and den at fixed log_scale
+==========  ===========  =========================================================================
 
 ``...`` is any number of batch axes, or none; T is time, C channels.
 

@@ -44,7 +44,7 @@ def check_state(state, shape):
 
 
 def check_gradients(dout, dstate, out_shape):
-    """Return the incoming gradients as arrays: dout as it is, and dnum and dden in float64, zero for no dstate."""
+    """Return dout as an array, and dnum and dden of the outgoing state in float64, zero for no dstate."""
     (dout,) = check_floats(dout=dout)
     check_shape("dout", dout, out_shape, "as the output")
     shape = (*out_shape[:-2], out_shape[-1])

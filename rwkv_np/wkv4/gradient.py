@@ -46,7 +46,7 @@ from .state import State
 class Gradients(NamedTuple):
     """Gradients of a loss with respect to the inputs of WKV, each in the shape and dtype of its input.
 
-    Attributes
+    Parameters
     ----------
     dw, du : (C,)
         Summed over batch and time.

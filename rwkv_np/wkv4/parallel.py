@@ -18,7 +18,7 @@ from .checks import check_chunk, check_inputs
 from .recurrence import output, recurrent
 from .state import State, log_mass, rescale
 
-MAX_WEIGHTS = 2**20     # weights that `all_pairs` holds at a time, 8 MB, or those of one token if they are more
+MAX_WEIGHTS = 2**20     # weights that `all_pairs` forms at a time, 8 MB; at least those of one output
 
 
 def all_pairs_weights(w, u, k, state: State | None = None):
@@ -57,7 +57,7 @@ def all_pairs_weights(w, u, k, state: State | None = None):
 
 
 def _softmax_rows(w, u, k, state, t):
-    """Return the weights in the outputs t, (rows,), of the incoming state and all tokens: (..., C, rows, T+1)."""
+    """Return the weights of the incoming state and all tokens in outputs t, (rows,): (..., C, rows, T+1)."""
     w, u, t, i = w[:, None, None], u[:, None, None], t[:, None], np.arange(k.shape[-2])
     k = np.moveaxis(k, -1, -2)[..., None, :]                                # (..., C, 1, T)
     past = k - (t - 1 - i) * w                                              # (..., C, rows, T)

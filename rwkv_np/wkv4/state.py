@@ -34,7 +34,7 @@ class State(NamedTuple):
     log_scale = max(log_scale0 - T w, max_i k_i - (T-1-i) w). Only the two products carry meaning: bring
     two states to one scale with `rescale` before you compare them.
 
-    Attributes
+    Parameters
     ----------
     num, den : (..., C) float64
         Scaled sums, of weights times values and of weights.

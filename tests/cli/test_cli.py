@@ -11,7 +11,7 @@ import pytest
 
 from rwkv_np import load
 from rwkv_np.cli.main import main
-from rwkv_np.training.workers import default_count
+from rwkv_np.training import default_count
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 60
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 
 import rwkv_np
-from rwkv_np.training.loop import Run, TrainConfig, train
+from rwkv_np.training import Run, TrainConfig, train
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "The quick brown fox jumps over the lazy dog. " * 60

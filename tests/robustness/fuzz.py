@@ -11,7 +11,6 @@ import numpy as np
 from random_models import random_model
 
 import rwkv_np
-from rwkv_np.files import checkpoint
 from rwkv_np.text import tokenizer
 
 WORLD = "".join(f"{n + 1} {bytes([n])!r} 1\n" for n in range(256)) + "257 'ab' 2\n258 'Grüße' 7\n"
@@ -25,7 +24,7 @@ def samples(folder):
     rwkv_np.save_state(model.initial_state(), folder / "s.safetensors", 3)
     (folder / "v.txt").write_text(WORLD, encoding="utf-8")
     readers = {".pth": ("m.pth", rwkv_np.load), ".safetensors": ("m.safetensors", rwkv_np.load),
-               "state": ("s.safetensors", checkpoint.load_state), "vocabulary": ("v.txt", tokenizer.load)}
+               "state": ("s.safetensors", rwkv_np.load_state), "vocabulary": ("v.txt", tokenizer.load)}
     return {kind: ((folder / name).read_bytes(), Path(name).suffix, reader) for kind, (name, reader) in readers.items()}
 
 
@@ -81,7 +80,7 @@ def run(kind, data, suffix, reader, count, folder, seed=0):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 reader(path)
-        except (checkpoint.CheckpointError, ValueError):
+        except (rwkv_np.CheckpointError, ValueError):
             refused += 1
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

@@ -1,4 +1,4 @@
-"""Test vectors for other languages: the same bytes every time, and judged as they should be; the example in C runs."""
+"""Test vectors for other languages: the same bytes every time, and judged as they should be; the examples run."""
 
 import json
 import shutil
@@ -10,39 +10,65 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rwkv_np import wkv4
-from rwkv_np.cli.main import main
+from rwkv_np.files.checkpoint import CheckpointError
 from rwkv_np.testing import vectors
 
 ROOT = Path(__file__).resolve().parents[2]
+VJP = {"wkv4": wkv4.vjp}
+ARGUMENTS = {"wkv4": ("w", "u", "k", "v")}
+
+
+@pytest.fixture(scope="module", params=VJP)
+def operator(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("vectors") / "v"
-    vectors.write(folder)
+def written(operator, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vectors") / operator
+    vectors.write(folder, operator, max_length=100)
     return folder
 
 
-def results(folder, gradients=False):
-    given, out = load_file(folder / "vectors.safetensors"), {}
+@pytest.fixture
+def folder(written, tmp_path):
+    return shutil.copytree(written, tmp_path / "v")
+
+
+def results(folder, operator, gradients=True, states=True):
+    """Return right results: those of the package's fast form."""
+    given, found = load_file(folder / "vectors.safetensors"), {}
     for key in sorted({name.split("/")[0] for name in given}):
-        w, u, k, v, dout = (given[f"{key}/{n}"] for n in ("w", "u", "k", "v", "dout"))
-        out[f"{key}/out"] = wkv4.chunked(w, u, k, v)[0]
+        arguments = [given[f"{key}/{name}"] for name in ARGUMENTS[operator]]
+        (out, state), pullback = VJP[operator](*arguments)
+        found[f"{key}/out"] = out
+        if states:
+            found |= {f"{key}/{n}": a for n, a in (state._asdict() if operator == "wkv4" else {"state": state}).items()}
         if gradients:
-            out |= {f"{key}/d{n}": g for n, g in zip("wukv", wkv4.vjp(w, u, k, v)[1](dout), strict=False)}
-    return {name: np.ascontiguousarray(a) for name, a in out.items()}
+            grads = pullback(given[f"{key}/dout"], given.get(f"{key}/dstate_out"))
+            found |= {f"{key}/d{name}": g for name, g in zip(ARGUMENTS[operator], grads, strict=False)}
+    return {name: np.ascontiguousarray(a) for name, a in found.items()}
 
 
-def test_the_same_bytes_every_time(folder, tmp_path):
-    vectors.write(tmp_path / "again")
-    for path in folder.iterdir():
-        if not path.name.startswith("results"):
-            assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+def check(folder, found):
+    save_file(found, folder / "results.safetensors")
+    return vectors.check(folder)
 
 
-def test_the_index_says_where_each_array_lies(folder):
-    data, given = (folder / "vectors.safetensors").read_bytes(), load_file(folder / "vectors.safetensors")
-    lines = (folder / "index.txt").read_text().splitlines()
+def ids(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return {entry["name"]: entry["id"] for entry in manifest["cases"]}
+
+
+def test_the_same_bytes_every_time(written, operator, tmp_path):
+    vectors.write(tmp_path / "again", operator, max_length=100)
+    for path in written.iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+def test_the_index_says_where_each_array_lies(written):
+    data, given = (written / "vectors.safetensors").read_bytes(), load_file(written / "vectors.safetensors")
+    lines = (written / "index.txt").read_text().splitlines()
     assert len(lines) == len(given)
     for line in lines[::17]:
         name, dtype, offset, axes, *shape = line.split()
@@ -51,36 +77,81 @@ def test_the_index_says_where_each_array_lies(folder):
         np.testing.assert_array_equal(array.reshape([int(n) for n in shape]), given[name])
 
 
-def test_right_results_pass_and_wrong_ones_are_named(folder, capsys):
-    out = results(folder, gradients=True)
-    save_file(out, folder / "results.safetensors")
-    assert main(["check", str(folder)]) == 0
-    assert "0 wrong" in capsys.readouterr().out
-    cases = {entry["name"]: entry["id"] for entry in json.loads((folder / "manifest.json").read_text())["cases"]}
-    out[f"{cases['length 33']}/out"][20] += 0.5
-    out[f"{cases['length 64']}/du"][:] = 0
-    del out[f"{cases['length 65']}/out"]
-    save_file(out, folder / "results.safetensors")
-    assert main(["check", str(folder)]) == 1
-    said = capsys.readouterr().out
-    for told in ("length 33", "first bad time step is 20", "length 64, gradient", "gradient of the bonus is missing",
-                 "is missing"):
-        assert told in said
-    save_file({"999/out": np.zeros(3)}, folder / "results.safetensors")
-    assert main(["check", str(folder)]) == 2
-    assert "holds 999/out, which no case has" in capsys.readouterr().err
+def test_right_results_pass(folder, operator):
+    report = check(folder, results(folder, operator))
+    assert report and not report.imprecise and not report.not_judged
+    assert len(report.results) == 3 * len(ids(folder))
 
 
-def test_the_command_writes_into_a_new_folder_only(tmp_path, capsys):
-    assert main(["vectors", str(tmp_path / "v")]) == 0
-    assert main(["vectors", str(tmp_path / "v")]) == 2
-    assert "exists; name a new folder" in capsys.readouterr().err
+def test_results_of_a_forward_program_pass_and_the_rest_is_listed(folder, operator):
+    report = check(folder, results(folder, operator, gradients=False, states=False))
+    assert report and len(report.results) == len(ids(folder))
+    assert "not judged: num, den, log_scale: not in the results" in str(report) or operator != "wkv4"
+    assert "d" + ARGUMENTS[operator][0] in "".join(report.not_judged)
+
+
+def test_every_array_given_is_judged(folder, operator):
+    right, case = results(folder, operator), ids(folder)["length 16" if operator != "wkv4" else "length 9"]
+    for name in [name for name in right if name.startswith(f"{case}/")]:
+        wrong = right | {name: right[name] + 1}
+        report = check(folder, wrong)
+        assert len(report.wrong) == 1, name
+    only_one_gradient = {name: a for name, a in right.items() if name.endswith(("/out", f"/d{ARGUMENTS[operator][0]}"))}
+    assert check(folder, only_one_gradient)
+    only_one_gradient[f"{case}/d{ARGUMENTS[operator][0]}"] += 1
+    assert not check(folder, only_one_gradient)
+
+
+def test_every_array_missing_is_said(folder, operator):
+    right, case = results(folder, operator), ids(folder)["length 2"]
+    for name in ("out", f"d{ARGUMENTS[operator][1]}", "den" if operator == "wkv4" else "state"):
+        found = {key: a for key, a in right.items() if key != f"{case}/{name}"}
+        report = check(folder, found)
+        assert [r.detail for r in report.wrong] == [f"{name} is missing"]
+    if operator == "wkv4":
+        report = check(folder, {name: a for name, a in right.items() if not name.endswith("/log_scale")})
+        assert {r.detail for r in report.wrong} == {"log_scale is missing"}
+    assert not check(folder, {"000/out": right["000/out"]})
+    assert not check(folder, {name: a for name, a in right.items() if not name.endswith("/out")})
+
+
+def test_wrong_results_are_named(folder, operator):
+    if operator != "wkv4":
+        return
+    found, case = results(folder, operator), ids(folder)
+    found[f"{case['length 33']}/out"][20] += 0.5
+    found[f"{case['length 64']}/du"][:] = 0
+    report = str(check(folder, found))
+    for text in ("length 33", "first bad time step is 20", "length 64, gradient", "gradient of the bonus is missing"):
+        assert text in report
+
+
+def test_results_that_belong_to_no_case(folder):
+    with pytest.raises(CheckpointError, match="holds 999/out, which no case has"):
+        check(folder, {"999/out": np.zeros(3)})
+
+
+def test_vectors_of_another_version(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"version": 1}))
+    with pytest.raises(CheckpointError, match="has version 1 but must have 2"):
+        check(folder, {"000/out": np.zeros(3)})
+
+
+def test_a_folder_that_cannot_be(tmp_path):
+    with pytest.raises(ValueError, match="operator is 'wkv5' but must be one of wkv4"):
+        vectors.write(tmp_path / "v", "wkv5")
+    with pytest.raises(ValueError, match="max_length is 0 but must be at least 1"):
+        vectors.write(tmp_path / "v", max_length=0)
+    vectors.write(tmp_path / "v", max_length=2)
+    with pytest.raises(FileExistsError):
+        vectors.write(tmp_path / "v", max_length=2)
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler called cc")
-def test_the_example_in_c_compiles_runs_and_passes(folder, tmp_path):
-    program = tmp_path / "kit_example"
-    source = ROOT / "docs" / "kit_example.c"
+def test_the_example_in_c_compiles_runs_and_passes(folder, operator, tmp_path):
+    program = tmp_path / "example"
+    source = ROOT / "docs" / f"conformance_{operator}.c"
     subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(source), "-lm"], check=True)
     subprocess.run([str(program), str(folder)], check=True)
     report = vectors.check(folder)

@@ -114,13 +114,13 @@ def test_shakespeare_comes_back(data_dir, world, pile):
 @settings(max_examples=300)
 @given(st.one_of(st.text(alphabet="abcdef é").map(str.encode), st.binary(max_size=20)))
 def test_small_world_takes_the_longest_entry(data):
-    assert SMALL_WORLD.encode(data) == longest_match(SMALL_WORLD._pieces, data)
+    assert SMALL_WORLD.encode(data) == longest_match(SMALL_WORLD.token_bytes, data)
 
 
 @settings(max_examples=15)
 @given(text=st.one_of(st.text(alphabet=" 01\n,.;!?'-=", max_size=30), st.text(max_size=10)))
 def test_world_file_takes_the_longest_entry(world, text):
-    assert world.encode(text) == longest_match(world._pieces, text.encode())
+    assert world.encode(text) == longest_match(world.token_bytes, text.encode())
 
 
 def test_world_file_agrees_with_a_published_encoding(world):

@@ -9,8 +9,8 @@ import rwkv_np
 from rwkv_np.files.checkpoint import BUNDLED_MODEL
 from rwkv_np.study import trace
 from rwkv_np.text import corpora
+from rwkv_np.training import evaluate, stored_config
 from rwkv_np.training.bundled import CONFIG
-from rwkv_np.training.loop import evaluate, stored_config
 
 CARD = BUNDLED_MODEL.with_suffix(".md").read_text(encoding="utf-8")
 

@@ -15,8 +15,7 @@ import pytest
 from random_models import random_model
 
 from rwkv_np import RWKV4
-from rwkv_np.training.loop import Run, TrainConfig, train
-from rwkv_np.training.workers import Workers, default_count
+from rwkv_np.training import Run, TrainConfig, Workers, default_count, train
 
 ROOT = Path(__file__).parents[2]
 TOKENS = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 40, np.uint8).astype(np.int64)

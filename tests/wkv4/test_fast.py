@@ -66,6 +66,20 @@ def test_float32_gradients_do_not_drift_from_chunk_to_chunk(rate, monkeypatch):
         assert np.abs(a - b).max() < 5e-6 * np.abs(b).max(), field
 
 
+def test_float32_gradients_are_precise_with_a_state_far_above_the_keys(monkeypatch):
+    """In float32 a scale of 5000 is rounded to a multiple of 5e-4; the sums and their adjoints make up for it."""
+    monkeypatch.setattr(unscaled, "compute", refuse)
+    rng = np.random.default_rng(5)
+    inputs = [np.array([1e-3, 0.1, 1.0, 3.0]), rng.normal(size=4), *rng.normal(size=(3, 40, 4))]
+    *inputs, dout = (x.astype(np.float32) for x in inputs)
+    state = wkv4.State(rng.normal(size=4), rng.uniform(1, 2, 4), 5000 + rng.uniform(size=4))
+    dstate = wkv4.State(*rng.normal(size=(2, 4)), None)
+    single = wkv4.vjp(*inputs, state)[1](dout, dstate)
+    double = wkv4.backward(*float64(*inputs, dout), state, dstate)
+    for a, b in zip((single.dw, *single.dstate), (double.dw, *double.dstate), strict=True):
+        assert np.abs(a - b).max() < 5e-6 * np.abs(b).max()
+
+
 def test_many_runs_of_chunks_are_the_whole(monkeypatch):
     rng = np.random.default_rng(1)
     w, u, k, v, state = draw(rng, 150, batch=(2,), state=True)
@@ -110,7 +124,7 @@ def test_the_running_scale_is_used_where_a_number_is_out_of_range(key, u, log_sc
     k = np.zeros((8, 1))
     k[3] = key
     state = wkv4.State(np.ones(1), np.ones(1), np.array([log_scale]))
-    wkv4.vjp(np.zeros(1), np.array([u]), k, k, state, chunk=8)
+    wkv4.vjp(np.ones(1), np.array([u]), k, k, state, chunk=8)
 
 
 @pytest.mark.parametrize("rate, suffices", [(0.0, False), (10.0, True)])
@@ -124,7 +138,7 @@ def test_a_large_key_matters_to_later_chunks_until_it_has_decayed(rate, suffices
 @pytest.mark.parametrize("length, chunk, width", [(0, 4, 1), (1, 4, 1), (100, 8, 1), (100, 8, 2**13), (100, 8, 2**20),
                                                   (96, 32, 2**13), (7, 100, 3)])
 def test_runs_cover_the_sequence_in_order(length, chunk, width):
-    runs = chunks._split(length, chunk, width)
+    runs = chunks.split_runs(length, chunk, width)
     assert [t for time, _ in runs for t in range(length)[time]] == list(range(length))
     for time, chunk_of_run in runs:
         tokens = time.stop - time.start

@@ -92,6 +92,14 @@ def test_no_tokens_leave_the_state_and_arguments_are_unchanged(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_a_state_without_weight_is_empty_whatever_its_scale(form):
+    w, u, k, v, _ = draw(np.random.default_rng(12), 20)
+    state = wkv4.State(np.zeros(6), np.zeros(6), np.full(6, 1000.0))
+    for a, b in zip(FORMS[form](w, u, k, v, state), FORMS[form](w, u, k, v), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_no_channels_or_an_empty_batch_give_an_empty_output(form):
     for shape in ((7, 0), (0, 7, 3)):
         k, w = np.ones(shape), np.ones(shape[-1])

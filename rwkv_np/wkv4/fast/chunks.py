@@ -61,7 +61,7 @@ def vjp(w, u, k, v, state: State | None = None, chunk: int | None = None):
     shape, dtype, length = k.shape, k.dtype, k.shape[-2]
     chunk = _choose_chunk(length, state0.num.size, dtype) if chunk is None else chunk
     check_chunk(chunk)
-    runs = _split(length, chunk, state0.num.size)
+    runs = split_runs(length, chunk, state0.num.size)
 
     out, pullbacks, state = np.empty(shape, dtype), [], state0
     for run in runs:
@@ -92,7 +92,7 @@ def _choose_chunk(length, width, dtype):
     return min(chunk, 32) if dtype == np.float32 else chunk
 
 
-def _split(length, chunk, width):
+def split_runs(length, chunk, width):
     """Return runs of chunks, each (slice of time, tokens per chunk).
 
     Runs have equal lengths, or nearly, and none has more chunks than fit the cache, for `width` floats per
@@ -116,7 +116,7 @@ def _by_token(x, time, chunk):
 
 
 def _compute_run(w, u, k, v, state, out):
-    """Compute N chunks into `out`; return the state after them, and their pullback as `unscaled.compute` does."""
+    """Compute N chunks into `out`. Arguments have the axes of `fast`; returns as `unscaled.compute`."""
     base = np.ascontiguousarray(k.max(axis=0))                      # (N, ..., C)
     k = np.subtract(k, base, order="C")                             # (S, N, ..., C), contiguous from here on
     scales = boundary_scales(w, k, base, state.log_scale)           # (N + 1, ..., C)

@@ -25,7 +25,7 @@ def boundary_scales(w, k, base, log_scale):
 
 
 def boundary_states(state, contributions, scales, nw):
-    """Return the state at every boundary, a State of (N + 1, ..., C), and the decay over each chunk, (N, ..., C).
+    """Return the state at every boundary, a State of (N + 1, ..., C), and the decay over each chunk.
 
     state : (..., C), incoming
     contributions : State of (N, ..., C), of each chunk from the empty state, on any scale

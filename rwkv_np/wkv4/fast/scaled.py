@@ -12,7 +12,7 @@ from .inter_chunk import boundary_adjoints, boundary_states
 
 
 def compute(w, u, k, v, base, scales, state, out):
-    """Compute WKV of N chunks into `out`. Arguments and results are those of `unscaled.compute`; k is kept."""
+    """Compute WKV of N chunks into `out`. Arguments and results are those of `unscaled.compute`."""
     chunk, dtype = len(k), k.dtype
     w_j, u_j = w.astype(dtype), u.astype(dtype)
     running = _round_state(initial_state(base.shape), base)
@@ -62,9 +62,10 @@ def compute(w, u, k, v, base, scales, state, out):
 
 
 def _forward_again(w, u, k, v, dout, state):
-    """Return for each token what the loop backwards needs: num, den, out, v - out, g_past, g_now, decay, w_in.
+    """Return for each token what the loop backwards in time needs.
 
-    g_past and g_now are the gradient of the output times e_past / z and e_now / z.
+    num, den, out, v - out, g_past, g_now, decay, w_in, with g_past = dout e_past / z, g_now = dout e_now / z.
+    Values are relative to v0, and so is out.
     """
     tokens = []
     for k_j, v_j, dout_j in zip(k, v, dout, strict=True):
@@ -82,7 +83,7 @@ def _forward_again(w, u, k, v, dout, state):
 
 
 def _round_state(state, base):
-    """Return the state in the dtype of base, its scale relative to base; the sums absorb the scale's rounding."""
+    """Return the state in base's dtype, its scale relative to base; the sums absorb the scale's rounding."""
     p = (state.log_scale - base).astype(base.dtype)
     ratio = _scale_ratio(state.log_scale - base, p)
     return State((state.num * ratio).astype(base.dtype), (state.den * ratio).astype(base.dtype), p)

@@ -1,0 +1,28 @@
+"""``convert``: write a model in another format or another dtype."""
+
+from pathlib import Path
+
+from .. import load, save, save_hf
+from .common import UsageError, add_model_options, load_model
+
+
+def add(commands):
+    """Add the command to the command line; return its parser."""
+    parser = commands.add_parser(
+        "convert", help="write a model for PyTorch or Hugging Face, or in another dtype",
+        description="Read a model and write it as OUT: a .pth file that PyTorch, the official runtime and the official "
+                    "trainer read, a .safetensors file, or else a folder for Hugging Face's transformers.")
+    add_model_options(parser)
+    parser.add_argument("out", metavar="OUT", help="NAME.pth, NAME.safetensors, or a new folder")
+    parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), help="(default: float32)")
+    return parser
+
+
+def run(options):
+    """Convert the model; nothing that exists is overwritten."""
+    if Path(options.out).exists():
+        raise UsageError(f"{options.out} exists; name a new file or folder")
+    model = load_model(options) if options.tokenizer else load(options.model)
+    (save if Path(options.out).suffix in (".pth", ".safetensors") else save_hf)(model, options.out, options.dtype)
+    print(f"{options.out}: {sum(p.size for p in model.params.values()):,} parameters in {options.dtype or 'float32'}, "
+          + ("with its tokenizer" if model.tokenizer else "without a tokenizer"))

@@ -1,0 +1,244 @@
+"""RWKV-5 "Eagle" (arXiv:2404.05892). Unlike RWKV-4, it remembers a matrix per head instead of an average per channel.
+
+RWKV-4 keeps, in every channel, one average of the values: whoever reads it gets the same number. A head of RWKV-5
+adds up the outer products of key and value, a matrix S[key, value] that fades, and the receptance asks it a
+question: out = S^T r. The answer depends on the question, so that one head can hold many values under different
+keys. What else changed follows from this: no denominator and no sigmoid on r, a group norm of each head's output
+in their place, and a gate.
+
+This is RWKV-5.2, which has a decay and a bonus per channel. The earlier 5.1 has one of each per head, and 5.0 also
+lacks the gate; both are read and run too. Channel mixing is RWKV-4's.
+
+D channels, H heads of N channels, A = H N attention width (= D in published models), F = d_ffn, T time.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from . import wkv6
+from .activations import silu
+from .fast.mixing import mixed_linear
+from .language_model import LanguageModel
+from .ops import group_norm, linear
+from .params import orthogonal
+from .rwkv4 import channel_mixing, channel_mixing_step
+
+
+class State(NamedTuple):
+    """All that a model remembers, whatever the length of the sequence. A value: never changed in place."""
+
+    att_shift: np.ndarray       # (L, ..., D) the last token's normalised input of time mixing, in the model's dtype
+    ffn_shift: np.ndarray       # (L, ..., D) the same of channel mixing
+    wkv: np.ndarray             # (L, ..., H, N, N) float64: S[key, value] in RWKV-5 and 6, S[value, key] in RWKV-7
+
+
+def time_mixing(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_mix_v, receptance, key, value,
+                ln_x, ln_x_bias, output, time_faaaa=None, time_first=None, time_mix_g=None, gate=None,
+                epsilon=64e-5, wkv=wkv6.vjp):
+    """Read each head's matrix, then normalise and gate what it returns (paper, section 4.1).
+
+    Parameters
+    ----------
+    x : (..., T, D)
+        Normalised input.
+    x_prev : (..., D)
+        The token before x.
+    memory : (S,)
+        S: (..., H, N, N), the matrices before x.
+    time_decay : (H, N)
+        The log decay is ``lam = -e^time_decay``. (H, 1) in 5.0 and 5.1.
+    time_mix_r, time_mix_k, time_mix_v, time_mix_g : (D,)
+        The share of the current token.
+    receptance, key, value, gate : (A, D)
+    ln_x, ln_x_bias : (A,)
+    output : (D, A)
+    time_faaaa : (H, N)
+        The bonus u; (H, 1) in 5.0 and 5.1. Some models of 5.0 have ``time_first`` in its place, u = e^time_first.
+    epsilon : float
+        Of the group norm.
+    wkv : callable
+        The form of the operator.
+
+    Returns
+    -------
+    (y, memory) : (..., T, D), and the matrices after x
+    pullback
+        ``pullback(dy) -> dx, grads``, with grads under the names of the keywords.
+
+    Notes
+    -----
+    ``RWKV_Tmix_x052`` in https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v5/src/model.py
+    """
+    n_head, head_size = len(time_decay), len(key) // len(time_decay)
+    lam, u = -np.exp(time_decay), np.exp(time_first) if time_faaaa is None else time_faaaa          # (H, N)
+    r, pull_r = mixed_linear(x, x_prev, time_mix_r, receptance)                 # (..., T, A)
+    k, pull_k = mixed_linear(x, x_prev, time_mix_k, key)                        # (..., T, A)
+    v, pull_v = mixed_linear(x, x_prev, time_mix_v, value)                      # (..., T, A)
+    lam_n, u_n = (np.broadcast_to(a, (n_head, head_size)) for a in (lam, u))
+    r_n, k_n, v_n = (a.reshape(*x.shape[:-1], n_head, head_size) for a in (r, k, v))                # (..., T, H, N)
+    (out, S), pull_wkv = wkv(r_n, lam_n, u_n, k_n, v_n, *memory)                # (..., T, H, N), (..., H, N, N)
+    z, pull_norm = group_norm(out, ln_x, ln_x_bias, epsilon)                    # (..., T, A)
+    s, pull_gate = gating(x, x_prev, time_mix_g, gate)                          # (..., T, A)
+    y, pull_y = linear(z * s, output)                                           # (..., T, D)
+
+    def pullback(dy):
+        dgated, doutput = pull_y(dy)
+        dx_g, gate_grads = pull_gate(dgated * z)
+        dout, dln_x, dln_x_bias = pull_norm(dgated * s)
+        dwkv = pull_wkv(dout)
+        dx_r, _, dmix_r, dreceptance = pull_r(dwkv.dr.reshape(r.shape))
+        dx_k, _, dmix_k, dkey = pull_k(dwkv.dk.reshape(r.shape))
+        dx_v, _, dmix_v, dvalue = pull_v(dwkv.dv.reshape(r.shape))
+        dlam, du = (a if lam.shape == a.shape else a.sum(-1, keepdims=True) for a in (dwkv.dlam, dwkv.du))
+        return dx_r + dx_k + dx_v + dx_g, gate_grads | {
+            "time_decay": dlam * lam, "time_faaaa": du, "time_first": du * u,   # those that the layer has are used
+            "time_mix_r": dmix_r, "time_mix_k": dmix_k, "time_mix_v": dmix_v,
+            "receptance": dreceptance, "key": dkey, "value": dvalue,
+            "ln_x": dln_x, "ln_x_bias": dln_x_bias, "output": doutput}
+
+    return (y, (S,)), pullback
+
+
+def gating(x, x_prev, time_mix_g, gate):
+    """Compute the gate ``silu(x_g @ gate.T)``: (..., T, D) -> (..., T, A), and its pullback; 1 without a gate (5.0)."""
+    if gate is None:
+        return 1.0, lambda dy: (0.0, {})
+    g, pull_g = mixed_linear(x, x_prev, time_mix_g, gate)
+    s, pull_silu = silu(g)
+
+    def pullback(dy):
+        dx, _, dmix_g, dgate = pull_g(*pull_silu(dy))
+        return dx, {"time_mix_g": dmix_g, "gate": dgate}
+
+    return s, pullback
+
+
+def time_mixing_step(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_mix_v, receptance, key, value,
+                     ln_x, ln_x_bias, output, time_faaaa=None, time_first=None, time_mix_g=None, gate=None,
+                     epsilon=64e-5):
+    """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory."""
+    def mix(mu):
+        return x_prev + mu * (x - x_prev)                                       # mu x + (1 - mu) x_prev
+
+    def heads(a):
+        return a.reshape(*x.shape[:-1], time_decay.shape[-2], -1).astype(np.float64)
+
+    lam, u = -np.exp(time_decay), np.exp(time_first) if time_faaaa is None else time_faaaa          # (..., H, N)
+    r = heads(mix(time_mix_r) @ receptance.mT)                                  # (..., H, N)
+    k = heads(mix(time_mix_k) @ key.mT)                                         # (..., H, N)
+    v = heads(mix(time_mix_v) @ value.mT)                                       # (..., H, N)
+    (S,) = memory
+    out = wkv6.output(r, u, k, v, S).astype(x.dtype)                            # (..., H, N)
+    S = wkv6.advance(lam, k, v, S)                                              # (..., H, N, N) float64
+    z, _ = group_norm(out, ln_x, ln_x_bias, epsilon)                            # (..., A)
+    s = 1.0 if gate is None else silu(mix(time_mix_g) @ gate.mT)[0]             # (..., A)
+    return (z * s) @ output.mT, (S,)                                            # (..., D)
+
+
+class MatrixModel(LanguageModel):
+    """What RWKV-5, 6 and 7 share: heads with a matrix each, and a group norm."""
+
+    State = State
+    HEADS = None                        # the array of a layer whose first axis is the heads
+
+    def __init__(self, params, group_norm_epsilon=None):
+        super().__init__(params)
+        if group_norm_epsilon is not None:
+            self.metadata["group_norm_epsilon"] = group_norm_epsilon
+
+    # Training divides the operator's output by 8 and uses 1e-5, which is the same as 8^2 1e-5 without the division.
+    group_norm_epsilon = property(lambda self: self.metadata.get("group_norm_epsilon", 64e-5))
+    constants = property(lambda self: {"epsilon": self.group_norm_epsilon})
+    n_head = property(lambda self: len(self.params[f"blocks.0.att.{self.HEADS}"]))
+    head_size = property(lambda self: self.d_att // self.n_head)
+    memory_shape = property(lambda self: (self.n_head, self.head_size, self.head_size))
+
+
+def head_sizes(vocab_size, d_model, head_size, d_ffn, d_att=None):
+    """Return the sizes of the axes V, D, F, A, H, N."""
+    width = d_att or d_model
+    head_size = head_size or min(64, width)
+    if width % head_size:
+        raise ValueError(f"head_size is {head_size} but must divide the attention width, {width}")
+    return {"V": vocab_size, "D": d_model, "F": d_ffn, "A": width, "H": width // head_size, "N": head_size}
+
+
+class RWKV5(MatrixModel):
+    __doc__ = LanguageModel.__doc__.replace("any generation", "generation 5")
+
+    generation = 5
+    HEADS = "time_decay"
+    LAYER = {
+        "ln1.weight": "D", "ln1.bias": "D", "ln2.weight": "D", "ln2.bias": "D",
+        "att.time_mix_k": "D", "att.time_mix_v": "D", "att.time_mix_r": "D", "att.time_mix_g": "D",
+        "att.time_decay": "HN", "att.time_faaaa": "HN",
+        "att.receptance.weight": "AD", "att.key.weight": "AD", "att.value.weight": "AD", "att.output.weight": "DA",
+        "att.gate.weight": "AD", "att.ln_x.weight": "A", "att.ln_x.bias": "A",
+        "ffn.time_mix_k": "D", "ffn.time_mix_r": "D",
+        "ffn.key.weight": "FD", "ffn.receptance.weight": "DD", "ffn.value.weight": "DF"}
+
+    time_mixing, time_mixing_step = staticmethod(time_mixing), staticmethod(time_mixing_step)
+    channel_mixing, channel_mixing_step = staticmethod(channel_mixing), staticmethod(channel_mixing_step)
+
+    @classmethod
+    def layer_axes(cls, params=None):
+        """Return {name: axes} of one layer's arrays.
+
+        5.0 and 5.1 have one decay and one bonus per head; 5.0 has no gate, and may call its bonus time_first.
+        """
+        axes = dict(cls.LAYER)
+        if params is not None and np.ndim(params.get("blocks.0.att.time_decay", 0)) == 1:
+            axes["att.time_decay"] = axes["att.time_faaaa"] = "H"
+            if "blocks.0.att.time_first" in params:
+                axes["att.time_first"] = axes.pop("att.time_faaaa")
+            if "blocks.0.att.gate.weight" not in params:
+                del axes["att.gate.weight"], axes["att.time_mix_g"]
+        return axes
+
+    def layer_params(self, layer):
+        params = super().layer_params(layer)
+        for name in ("time_decay", "time_faaaa", "time_first"):
+            if name in params["att"]:                                           # 5.0 and 5.1: (H,) -> (H, 1)
+                params["att"][name] = params["att"][name].reshape(self.n_head, -1)
+        return params
+
+    @staticmethod
+    def axis_sizes(vocab_size, d_model, head_size=None, d_ffn=None, d_att=None):
+        """Return the size of each letter in `LAYER`; d_ffn is 3.5 d_model, rounded down to 32, by default."""
+        return head_sizes(vocab_size, d_model, head_size, d_ffn or max(32, int(3.5 * d_model) // 32 * 32), d_att)
+
+    @staticmethod
+    def initial_value(name, shape, layer, n_layer, sizes, rng):
+        """Return the official initial value of one of a layer's arrays.
+
+        As in RWKV-4 the heads start as a bank of memories, with decay rates from e^-6 to e^-1, the mixing ratios
+        run from 0 to 1 over the channels, and every block starts by adding nothing. The weight of the group norm
+        grows with depth.
+
+        Source: ``generate_init_weight`` and ``RWKV_Tmix_x052`` in
+        https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v5/src/model.py
+        """
+        depth = layer / max(n_layer - 1, 1)                                     # 0 .. 1 over the layers
+        height = 1 - layer / n_layer                                            # 1 .. almost 0
+        size = int(np.prod(shape)) if len(shape) == 2 and name.startswith("att.time") else shape[0]
+        channel = np.arange(size)
+        channel_ratio = channel / max(size - 1, 1)                              # 0 .. 1 over the channels
+        match name:
+            case "att.time_decay":
+                return (-6 + 5 * channel_ratio ** (0.7 + 1.3 * depth)).reshape(shape)
+            case "att.time_faaaa":
+                return (depth * (1 - channel_ratio) + 0.1 * ((channel + 1) % 3 - 1)).reshape(shape)
+            case "att.time_mix_v":
+                return (channel / size) ** height + 0.3 * depth
+            case "att.time_mix_r" | "att.time_mix_g":
+                return (channel / size) ** (0.5 * height)
+            case "att.time_mix_k" | "ffn.time_mix_k" | "ffn.time_mix_r":
+                return (channel / size) ** height
+            case "att.ln_x.weight":
+                return np.full(shape, ((1 + layer) / n_layer) ** 0.7)
+            case "att.receptance.weight" | "att.value.weight" | "ffn.key.weight":
+                return orthogonal(shape, rng)
+            case "att.key.weight" | "att.gate.weight":
+                return orthogonal(shape, rng, gain=0.1)
+        return np.zeros(shape)                                                  # output, ffn.value, ffn.receptance

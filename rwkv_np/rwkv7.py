@@ -1,0 +1,321 @@
+"""RWKV-7 "Goose" (arXiv:2503.14456). Unlike RWKV-6, the state is not only faded and added to: it is corrected.
+
+In RWKV-6 a second value under the same key is added to the first, and both fade together; to replace a value, the
+head would have to clear its matrix. In RWKV-7 each token first reads what is stored under a key kappa, removes a
+share alpha of it, and then writes::
+
+    S <- S (diag(w) - kappa (alpha * kappa)^T) + v k^T,      out = S r
+
+This is the delta rule. The removal key kappa, the share alpha and the decay w depend on the input through low-rank
+maps. There is no bonus: the token is in the state when it is read, and r_k weighs it once more, outside the norm.
+Every layer above the first mixes its values with those of the first layer, v_first.
+
+D channels, H heads of N channels, D = H N, F = d_ffn, low ranks of w, a, v, g.
+"""
+
+import numpy as np
+
+from . import wkv7
+from .activations import identity, sigmoid, squared_relu, tanh
+from .fast.mixing import mixed_linear
+from .fast.reductions import row_dot, sum_rows
+from .language_model import LanguageModel
+from .ops import group_norm, linear, unit
+from .params import orthogonal
+from .rwkv5 import MatrixModel, head_sizes
+
+LAM_MIN = -float(np.exp(-0.5))          # the log decay lies between this and 0
+UNUSED = ("v0", "v1", "v2")             # by the first layer, which makes v_first
+
+
+# Over a sequence, with the gradient
+
+
+def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g, w0, w1, w2, a0, a1, a2,
+                v0=None, v1=None, v2=None, g1, g2, k_k, k_a, r_k, receptance, key, value, ln_x, ln_x_bias, output,
+                epsilon=64e-5, wkv=wkv7.vjp):
+    """Correct, write and read each head's matrix (paper, section 4.1).
+
+    Parameters
+    ----------
+    x : (..., T, D)
+        Normalised input.
+    x_prev : (..., D)
+        The token before x.
+    memory : (S,)
+        S: (..., H, N, N), S[value, key], the matrices before x.
+    v_first : (..., T, D), optional
+        The values of the first layer; None in the first layer, which makes them.
+    x_r, x_w, x_k, x_v, x_a, x_g : (D,)
+        The share of the previous token.
+    w0, w1, w2; a0, a1, a2; v0, v1, v2 : (D,), (D, R), (R, D)
+        Low-rank maps to the decay, the share that is removed, and the share of v_first.
+    g1, g2 : (D, R), (R, D)
+        Low-rank map to the gate.
+    k_k, k_a : (D,)
+        From the key to kappa, and how much alpha changes the key.
+    r_k : (H, N)
+    receptance, key, value : (D, D)
+    ln_x, ln_x_bias : (D,)
+    output : (D, D)
+    epsilon : float
+        Of the group norm.
+    wkv : callable
+        The form of the operator.
+
+    Returns
+    -------
+    (y, memory, v_first) : (..., T, D), the matrices after x, and the values for the layers above
+    pullback
+        ``pullback(dy, dv_first=0) -> dx, dv_first, grads``, with grads under the names of the keywords.
+
+    Notes
+    -----
+    ``RWKV_Tmix_x070`` in https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v7/train_temp/src/model.py
+    """
+    def heads(a):
+        return a.reshape(*x.shape[:-1], *r_k.shape)                             # (..., T, H, N)
+
+    r, pull_r = mixed_linear(x, x_prev, 1 - x_r, receptance)                    # (..., T, D)
+    k0, pull_k0 = mixed_linear(x, x_prev, 1 - x_k, key)                         # (..., T, D)
+    v_own, pull_v_own = mixed_linear(x, x_prev, 1 - x_v, value)                 # (..., T, D)
+    w, pull_w = low_rank_sigmoid(x, x_prev, x_w, w0, w1, w2, tanh)              # (..., T, D), in (0, 1)
+    alpha, pull_alpha = low_rank_sigmoid(x, x_prev, x_a, a0, a1, a2, identity)  # (..., T, D), in (0, 1)
+    g, pull_g = gating(x, x_prev, x_g, g1, g2)                                  # (..., T, D)
+    v = v_own
+    if v_first is not None:
+        nu, pull_nu = low_rank_sigmoid(x, x_prev, x_v, v0, v1, v2, identity)    # (..., T, D)
+        v = v_own + nu * (v_first - v_own)                                      # (..., T, D)
+
+    lam = LAM_MIN * w                                                           # (..., T, D), the log decay
+    kappa, pull_kappa = unit(heads(k0 * k_k))                                   # (..., T, H, N)
+    k = k0 * (1 + (alpha - 1) * k_a)                                            # (..., T, D), after kappa is taken
+    (out, S), pull_wkv = wkv(heads(r), heads(lam), heads(k), heads(v), -kappa, kappa * heads(alpha), *memory)
+    z, pull_norm = group_norm(out, ln_x, ln_x_bias, epsilon)                    # (..., T, D)
+    rk = row_dot(heads(r * k), r_k)                                             # (..., T, H, 1)
+    z = z + (rk * heads(v)).reshape(v.shape)                                    # (..., T, D)
+    y, pull_y = linear(z * g, output)                                           # (..., T, D)
+
+    def pullback(dy, dv_first=0.0):
+        dgated, doutput = pull_y(dy)
+        dx_g, dg_params = pull_g(dgated * z)
+        dz = dgated * g
+        dout, dln_x, dln_x_bias = pull_norm(dz)
+        drk = row_dot(heads(dz), heads(v))                                      # (..., T, H, 1)
+        dwkv = pull_wkv(dout)
+
+        dv = dwkv.dv.reshape(v.shape) + (rk * heads(dz)).reshape(v.shape)
+        dk = dwkv.dk.reshape(k.shape) + (drk * heads(r) * r_k).reshape(k.shape)
+        dr = dwkv.dr.reshape(r.shape) + (drk * heads(k) * r_k).reshape(r.shape)
+        dr_k = sum_rows((drk * heads(r * k)).reshape(k.shape)).reshape(r_k.shape)
+        dkappa = heads(alpha) * dwkv.db - dwkv.da
+        dalpha = (kappa * dwkv.db).reshape(k.shape) + dk * k0 * k_a             # b = kappa alpha; k = k0 (1 + ...)
+        dk_a = sum_rows(dk * k0 * (alpha - 1))
+        dkappa = pull_kappa(dkappa)[0].reshape(k.shape)
+        dk0 = dk * (1 + (alpha - 1) * k_a) + dkappa * k_k
+
+        dx_w, dw0, dw1, dw2, dmix_w = pull_w(LAM_MIN * dwkv.dlam.reshape(w.shape))
+        dx_a, da0, da1, da2, dmix_a = pull_alpha(dalpha)
+        grads = {"x_w": dmix_w, "w0": dw0, "w1": dw1, "w2": dw2, "x_a": dmix_a, "a0": da0, "a1": da1, "a2": da2}
+        if v_first is None:                                                     # v_first is v_own
+            dv_own, dv_first, dx_nu, dmix_nu = dv + dv_first, 0.0, 0.0, 0.0
+        else:
+            dx_nu, grads["v0"], grads["v1"], grads["v2"], dmix_nu = pull_nu(dv * (v_first - v_own))
+            dv_own, dv_first = dv * (1 - nu), dv_first + dv * nu
+        dx_r, _, dmix_r, dreceptance = pull_r(dr)
+        dx_k, _, dmix_k, dkey = pull_k0(dk0)
+        dx_v, _, dmix_v, dvalue = pull_v_own(dv_own)
+        return dx_r + dx_k + dx_v + dx_w + dx_a + dx_g + dx_nu, dv_first, grads | dg_params | {
+            "x_r": -dmix_r, "x_k": -dmix_k, "x_v": dmix_nu - dmix_v,            # shares of the previous token
+            "k_k": sum_rows(dkappa * k0), "k_a": dk_a, "r_k": dr_k, "receptance": dreceptance, "key": dkey,
+            "value": dvalue, "ln_x": dln_x, "ln_x_bias": dln_x_bias, "output": doutput}
+
+    return (y, (S,), v_own if v_first is None else v_first), pullback
+
+
+def low_rank_sigmoid(x, x_prev, mu, bias, w1, w2, activation):
+    """Compute ``sigmoid(bias + activation(x_mu @ w1) @ w2)``, x_mu the mix with a share mu of the previous token.
+
+    x: (..., T, D); x_prev, mu, bias: (D,); w1, w2: (D, R), (R, D).
+    Returns y (..., T, D), and ``pullback(dy) -> dx, dbias, dw1, dw2, dmu``.
+    """
+    h, pull_h = mixed_linear(x, x_prev, 1 - mu, w1.T)                           # (..., T, R)
+    h, pull_activation = activation(h)
+    s, pull_s = linear(h, w2.T)                                                 # (..., T, D)
+    y, pull_y = sigmoid(bias + s)
+
+    def pullback(dy):
+        (ds,) = pull_y(dy)
+        dh, dw2 = pull_s(ds)
+        dx, _, dmu, dw1 = pull_h(*pull_activation(dh))
+        return dx, sum_rows(ds), dw1.T, dw2.T, -dmu
+
+    return y, pullback
+
+
+def gating(x, x_prev, x_g, g1, g2):
+    """Compute the gate ``sigmoid(x_mu @ g1) @ g2``: (..., T, D), and ``pullback(dy) -> dx, grads``."""
+    h, pull_h = mixed_linear(x, x_prev, 1 - x_g, g1.T)                          # (..., T, R)
+    h, pull_sigmoid = sigmoid(h)
+    g, pull_g = linear(h, g2.T)                                                 # (..., T, D)
+
+    def pullback(dy):
+        dh, dg2 = pull_g(dy)
+        dx, _, dmu, dg1 = pull_h(*pull_sigmoid(dh))
+        return dx, {"x_g": -dmu, "g1": dg1.T, "g2": dg2.T}
+
+    return g, pullback
+
+
+def channel_mixing(x, x_prev, *, x_k, key, value):
+    """Compute the feed-forward layer: RWKV-6's without the receptance.
+
+    x: (..., T, D); x_prev, x_k: (D,); key: (F, D); value: (D, F).
+    Returns y (..., T, D), and ``pullback(dy) -> dx, grads``.
+    """
+    k, pull_k = mixed_linear(x, x_prev, 1 - x_k, key)                           # (..., T, F)
+    h, pull_h = squared_relu(k)                                                 # (..., T, F)
+    y, pull_y = linear(h, value)                                                # (..., T, D)
+
+    def pullback(dy):
+        dh, dvalue = pull_y(dy)
+        dx, _, dmix_k, dkey = pull_k(*pull_h(dh))
+        return dx, {"x_k": -dmix_k, "key": dkey, "value": dvalue}
+
+    return y, pullback
+
+
+# For one token: with `LanguageModel.block_step`, the whole of the RNN
+
+
+def time_mixing_step(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g, w0, w1, w2, a0, a1, a2,
+                     v0=None, v1=None, v2=None, g1, g2, k_k, k_a, r_k, receptance, key, value, ln_x, ln_x_bias,
+                     output, epsilon=64e-5):
+    """Compute `time_mixing` for one token: x, x_prev, v_first (..., D) -> y (..., D), memory, v_first."""
+    def heads(a):
+        return a.reshape(*x.shape[:-1], *r_k.shape[-2:])
+
+    delta = x_prev - x
+    r = (x + delta * x_r) @ receptance.mT                                       # (..., D)
+    w = sigmoid(w0 + np.tanh((x + delta * x_w) @ w1) @ w2)[0]                   # (..., D)
+    k = (x + delta * x_k) @ key.mT                                              # (..., D)
+    v = (x + delta * x_v) @ value.mT                                            # (..., D)
+    if v_first is None:
+        v_first = v                                                             # the first layer's
+    else:
+        v = v + sigmoid(v0 + (x + delta * x_v) @ v1 @ v2)[0] * (v_first - v)
+    alpha = sigmoid(a0 + (x + delta * x_a) @ a1 @ a2)[0]                        # (..., D)
+    g = sigmoid((x + delta * x_g) @ g1)[0] @ g2                                 # (..., D)
+    kappa = unit(heads(k * k_k))[0]                                             # (..., H, N)
+    k = k * (1 + (alpha - 1) * k_a)                                             # (..., D)
+
+    r, k, v_heads = heads(r), heads(k), heads(v)                                # (..., H, N)
+    a, b, lam = -kappa, kappa * heads(alpha), heads(LAM_MIN * w)                # (..., H, N)
+    out, S = wkv7.recurrence.advance(*(a.astype(np.float64) for a in (r, lam, k, v_heads, a, b)), *memory)
+    z, _ = group_norm(out.astype(x.dtype), ln_x, ln_x_bias, epsilon)            # (..., D)
+    z = z + (row_dot(r * k, r_k) * v_heads).reshape(z.shape)
+    return (z * g) @ output.mT, (S,), v_first                                   # S: (..., H, N, N) float64
+
+
+def channel_mixing_step(x, x_prev, *, x_k, key, value):
+    """Compute `channel_mixing` for one token: x, x_prev (..., D) -> y (..., D)."""
+    k = (x + (x_prev - x) * x_k) @ key.mT                                       # (..., F)
+    return squared_relu(k)[0] @ value.mT                                        # (..., D)
+
+
+class RWKV7(MatrixModel):
+    __doc__ = LanguageModel.__doc__.replace("any generation", "generation 7")
+
+    generation = 7
+    HEADS = "r_k"
+    FILE_VECTORS = r"\.(x_[a-z]|[wav]0|k_[ka])$"
+    VARIANTS = LanguageModel.VARIANTS | {
+        r"\.ffn\.(s_emb|s0|s1|s2|s_emb_x)\b": "DeepEmbed (RWKV-7a)", r"\.qkv\.": "attention layers (RWKV-7b)",
+        r"rosa": "ROSA (RWKV-8)"}
+    LAYER = {
+        "ln1.weight": "D", "ln1.bias": "D", "ln2.weight": "D", "ln2.bias": "D",
+        "att.x_r": "D", "att.x_w": "D", "att.x_k": "D", "att.x_v": "D", "att.x_a": "D", "att.x_g": "D",
+        "att.w0": "D", "att.w1": "DW", "att.w2": "WD", "att.a0": "D", "att.a1": "DR", "att.a2": "RD",
+        "att.v0": "D", "att.v1": "DP", "att.v2": "PD", "att.g1": "DG", "att.g2": "GD",
+        "att.k_k": "D", "att.k_a": "D", "att.r_k": "HN",
+        "att.receptance.weight": "DD", "att.key.weight": "DD", "att.value.weight": "DD", "att.output.weight": "DD",
+        "att.ln_x.weight": "D", "att.ln_x.bias": "D",
+        "ffn.x_k": "D", "ffn.key.weight": "FD", "ffn.value.weight": "DF"}
+
+    time_mixing, time_mixing_step = staticmethod(time_mixing), staticmethod(time_mixing_step)
+    channel_mixing, channel_mixing_step = staticmethod(channel_mixing), staticmethod(channel_mixing_step)
+
+    @classmethod
+    def axes(cls, n_layer, params=None):
+        """Return {name: axes} of all arrays; the first layer's v0, v1 and v2, which nothing reads, if it has them."""
+        axes = super().axes(n_layer, params)
+        for name in UNUSED:
+            if f"blocks.0.att.{name}" not in (params or ()):
+                axes.pop(f"blocks.0.att.{name}", None)
+        return axes
+
+    def layer_params(self, layer):
+        params = super().layer_params(layer)
+        if layer == 0:
+            for name in UNUSED:
+                params["att"].pop(name, None)
+        return params
+
+    @staticmethod
+    def axis_sizes(vocab_size, d_model, head_size=None, d_ffn=None, ranks=None):
+        """Return the size of each letter in `LAYER`; d_ffn is 4 d_model by default.
+
+        ranks: those of w, a, v and g. By default 1.8, 1.8 and 1.3 sqrt(D), and 0.6 D^0.8, in multiples of 32.
+        """
+        ranks = ranks or [max(32, 32 * round(n / 32)) for n in (1.8 * d_model**0.5, 1.8 * d_model**0.5,
+                                                                1.3 * d_model**0.5, 0.6 * d_model**0.8)]
+        sizes = head_sizes(vocab_size, d_model, head_size, d_ffn or 4 * d_model)
+        return sizes | dict(zip("WRPG", ranks, strict=True))
+
+    @staticmethod
+    def initial_value(name, shape, layer, n_layer, sizes, rng):
+        """Return the official initial value of one of a layer's arrays.
+
+        The rates of decay run over the channels from slow to fast, with a zigzag within each head. The low-rank
+        maps start by adding nothing, and every block by adding nothing to the residual stream.
+
+        Source: ``generate_init_weight`` and ``RWKV_Tmix_x070`` in
+        https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v7/train_temp/src/model.py
+        """
+        depth = layer / max(n_layer - 1, 1)                                     # 0 .. 1 over the layers
+        height = 1 - layer / n_layer                                            # 1 .. almost 0
+        channel = np.arange(shape[0])
+        share, ratio = channel / shape[0], channel / max(shape[0] - 1, 1)       # 0 .. almost 1, 0 .. 1
+        middle = (sizes["N"] - 1) / 2
+        zigzag = (channel % sizes["N"] - middle) / max(middle, 0.5)             # -1 .. 1 within each head
+        zigzag = zigzag * np.abs(zigzag)
+        match name:
+            case "att.x_r" | "att.x_g":
+                return 1 - share ** (0.2 * height)
+            case "att.x_w" | "att.x_a":
+                return 1 - share ** (0.9 * height)
+            case "att.x_k" | "att.x_v":
+                return 1 - share ** (0.7 * height)
+            case "ffn.x_k":
+                return 1 - share ** height**4
+            case "att.w0":
+                return -5.5 + 6 * ratio ** (1 + depth**0.3) + 2.5 * zigzag
+            case "att.a0":
+                return -0.19 + 0.3 * zigzag + 0.4 * (ratio - 0.5)
+            case "att.v0":
+                return 0.73 - 0.4 * (ratio - 0.5)
+            case "att.k_k":
+                return 0.71 - 0.1 * (ratio - 0.5)
+            case "att.k_a":
+                return np.full(shape, 1.02)
+            case "att.r_k":
+                return np.full(shape, -0.04)
+            case "att.ln_x.weight":
+                return np.full(shape, ((1 + layer) / n_layer) ** 0.7)
+            case "att.w2" | "att.a2" | "att.v2" | "att.g2":
+                return orthogonal(shape, rng, gain=0.1)
+            case "att.receptance.weight" | "att.value.weight" | "ffn.key.weight":
+                return orthogonal(shape, rng)
+            case "att.key.weight":
+                return orthogonal(shape, rng, gain=0.1)
+        return np.zeros(shape)              # output, ffn.value, the first matrices of the low-rank maps, ln_x.bias

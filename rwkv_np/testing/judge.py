@@ -1,0 +1,176 @@
+"""From what a kernel returned to a verdict: ok, imprecise or wrong, with the place and the likeliest cause."""
+
+import numpy as np
+
+from .precision import SMALLEST_NORMAL, imprecise_limit, to_float64
+from .report import Result
+
+EXPLAINED = 65          # a cause is looked for in cases of at most so many tokens; longer ones show no more
+
+
+def wrong(case, detail, suffix="", cause=None):
+    """Return the `Result` of a case that failed before there was an error to measure."""
+    return Result(case.name + suffix, case.why, "wrong", np.inf, detail, cause)
+
+
+def relative_error(got, expected, scale):
+    """Return |got - expected| / scale; infinite wherever that is not a number.
+
+    Examples
+    --------
+    >>> relative_error(np.array([1.0, np.nan]), np.array([2.0, 2.0]), 4.0)
+    array([0.25,  inf])
+    """
+    with np.errstate(all="ignore"):
+        error = np.abs(got - expected) / scale
+    return np.where(np.isfinite(error), error, np.inf)
+
+
+def judge_output(operator, case, inputs, got, expected, tolerance, touched=()):
+    """Judge the output of one case.
+
+    Parameters
+    ----------
+    operator : Operator
+    case : Case
+    inputs : dict of str to array
+        The arguments as the kernel got them, in float64.
+    got, expected : array
+    tolerance : float
+    touched : sequence of str
+        The names of inputs that the kernel wrote to.
+
+    Returns
+    -------
+    Result
+    """
+    if touched:
+        return wrong(case, f"it wrote to its input {touched[0]}")
+    if got.shape != expected.shape:
+        return wrong(case, f"out has shape {got.shape} but must be {expected.shape}")
+    error = relative_error(got, expected, operator.output_scale(inputs, expected))
+    worst = error.max(initial=0)
+    if worst <= tolerance:
+        return Result(case.name, case.why, "ok", worst)
+    imprecise = np.isfinite(got).all() and operator.is_imprecise(case, inputs, got, error, tolerance)
+    at = np.unravel_index(error.argmax(), error.shape)
+    axes = tuple(axis for axis in range(error.ndim) if axis != error.ndim + operator.time_axis)
+    first = np.flatnonzero((error > tolerance).any(axis=axes))[0]
+    detail = (f"{place('out', at)} ({operator.axes}): got {got[at]:.7g}, expected {expected[at]:.7g}, "
+              f"error {worst:.1e} of {operator.measured_by}\n"
+              f"{(error > tolerance).mean():.0%} of the outputs are off; the first bad time step is {first}")
+    short = got.shape[operator.time_axis] <= EXPLAINED
+    cause = operator.output_cause(case, inputs, got, expected) if short and not imprecise else None
+    return Result(case.name, case.why, "imprecise" if imprecise else "wrong", worst, detail, cause)
+
+
+def judge_state(operator, case, inputs, got, expected, tolerance):
+    """Judge a final state that is said to be in the reference's layout; see `judge_output`."""
+    worst, detail = 0.0, ""
+    for name, array in got.items():
+        if array.shape != expected[name].shape:
+            detail = f"its {name} has shape {array.shape} but must be {expected[name].shape}"
+            return wrong(case, detail, ", state", operator.state_cause(got, expected))
+    for name, error in operator.state_errors(inputs, got, expected).items():
+        error = relative_error(error, 0, 1)
+        if error.max(initial=0) > worst:
+            worst, at = error.max(), np.unravel_index(error.argmax(), error.shape)
+            detail = f"{place(name, at)}: got {got[name][at]:.7g}, expected {expected[name][at]:.7g}, error {worst:.1e}"
+    limit = operator.hard_limit if case.hard else imprecise_limit(tolerance)
+    verdict = "ok" if worst <= tolerance else "imprecise" if worst <= limit else "wrong"
+    cause = operator.state_cause(got, expected) if verdict == "wrong" else None
+    return Result(f"{case.name}, state", case.why, verdict, worst, detail if verdict != "ok" else "", cause)
+
+
+def judge_gradients(operator, case, inputs, dout, got, expected, tolerance, dtype="float32", touched=()):
+    """Judge the gradients of one case.
+
+    Parameters
+    ----------
+    got, expected : dict of str to array
+        The gradients by name; those in `got` are judged.
+    dtype : str
+        The dtype of the kernel, which decides which numbers are too small to represent.
+
+    The rest as in `judge_output`.
+
+    Returns
+    -------
+    Result
+    """
+    if touched:
+        return wrong(case, f"it wrote to its input {touched[0]}")
+    worst, detail, errors = 0.0, "", {}
+    for name, array in got.items():
+        if array.shape != expected[name].shape:
+            return wrong(case, f"{name} has shape {array.shape} but must be {expected[name].shape}")
+        scale = np.maximum(operator.gradient_scale(name, inputs, dout, expected), SMALLEST_NORMAL[dtype])
+        errors[name] = error = relative_error(array, expected[name], scale)
+        if error.max(initial=0) > worst:
+            worst, at = error.max(), np.unravel_index(error.argmax(), error.shape)
+            detail = (f"{place(name, at)}: got {array[at]:.7g}, expected {expected[name][at]:.7g}, "
+                      f"error {worst:.1e} of {operator.gradients_measured_by}")
+    if worst <= tolerance:
+        return Result(case.name, case.why, "ok", worst)
+    bad = [f"{name} {error.max(initial=0):.1e}" for name, error in errors.items() if error.max(initial=0) > tolerance]
+    detail += f"\nlargest errors: {', '.join(bad)}"
+    if worst <= operator.gradient_limit(case, tolerance):
+        return Result(case.name, case.why, "imprecise", worst, detail)
+    cause = operator.gradient_cause(case, inputs, dout, got, expected, errors)
+    return Result(case.name, case.why, "wrong", worst, detail, cause)
+
+
+def name_gradients(operator, case, returned, expected):
+    """Return a kernel's gradients by name, or raise a TypeError that says what is malformed.
+
+    Where there was no initial state, its gradient may be None or absent; where it is given it is judged.
+    """
+    names = [f"d{name}" for name in operator.arguments]
+    wanted = [*names, "dstate"] if case.state is not None else names
+    if isinstance(returned, (str, bytes)) or hasattr(returned, "shape") or not hasattr(returned, "__len__"):
+        raise TypeError(f"it returned a {type(returned).__name__} but must return {', '.join(wanted)}")
+    if len(returned) not in (len(wanted), len(names) + 1):
+        raise TypeError(f"it returned {len(returned)} values but must return {len(wanted)}: {', '.join(wanted)}")
+    got = {}
+    for name, array in zip([*names, "dstate"], returned, strict=False):
+        try:
+            if name != "dstate":
+                got[name] = to_float64(array)
+            elif case.state is not None or array is not None:
+                got |= {n: a for n, a in operator.name_state_gradients(array).items() if n in expected}
+        except (TypeError, ValueError, AttributeError) as error:
+            raise TypeError(f"{name}: {error}") from None
+    return got
+
+
+def place(name, at):
+    """Return where a number stands, as one writes it in Python.
+
+    Examples
+    --------
+    >>> place("out", (3, 1))
+    'out[3, 1]'
+    """
+    return f"{name}[{', '.join(str(int(n)) for n in at)}]"
+
+
+def nearest(got, candidates, distance_to_right):
+    """Return the name of the candidate that predicts `got` best, if at least ten times better than what is right.
+
+    Parameters
+    ----------
+    got : array
+    candidates : dict of str to function
+        Each returns a prediction of `got`.
+    distance_to_right : float
+        The largest difference between `got` and what is right.
+    """
+    def distance(predicted):
+        with np.errstate(all="ignore"):
+            difference = np.abs(predicted - got)
+        return difference.max() if predicted.shape == got.shape and np.isfinite(difference).all() else np.inf
+
+    with np.errstate(all="ignore"):
+        distances = {name: distance(predict()) for name, predict in candidates.items()}
+    best = min(distances, key=distances.get, default=None)
+    return best if best is not None and distances[best] < 0.1 * distance_to_right else None

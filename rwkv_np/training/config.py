@@ -1,0 +1,102 @@
+"""The configuration of a training run: every hyperparameter, its default and the reason for it.
+
+A configuration is stored in every file that a run leaves, so that the run can be repeated.
+"""
+
+import math
+from dataclasses import asdict, dataclass, fields
+
+# The names of the fields in files written before version 0.2.
+OLD_NAMES = {"steps": "max_steps", "batch": "batch_size", "context": "context_length", "clip": "grad_clip",
+             "final_rate": "min_lr_ratio", "vector_rate": "vector_lr_scale", "average": "ema_decay"}
+
+
+@dataclass
+class TrainConfig:
+    """Hold the hyperparameters of a training run.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range, naming the field.
+
+    Examples
+    --------
+    >>> TrainConfig(max_steps=500).batch_size
+    12
+    >>> TrainConfig(dropout=1.0)
+    Traceback (most recent call last):
+    ValueError: dropout is 1.0 but must be at least 0 and below 1
+    """
+
+    # data
+    max_steps: int = 2000           # optimizer steps, one batch each
+    batch_size: int = 12            # sequences per step
+    context_length: int = 64        # tokens per sequence; the state starts empty in each
+    # learning rate
+    learning_rate: float = 4e-3     # at its peak; small models bear more than large ones (6e-4 at 768 channels)
+    warmup: int = 100               # steps of linear rise, while Adam's means are still noisy
+    min_lr_ratio: float = 0.1       # final learning rate / peak learning rate, at the end of a cosine
+    vector_lr_scale: float = 1.0    # times the learning rate of what is no weight matrix: decays, mixing ratios, norms
+    # optimizer
+    beta1: float = 0.9              # decay of Adam's mean of the gradient
+    beta2: float = 0.99             # and of its square; 0.999 adapts too slowly for runs this short
+    weight_decay: float = 0.0       # decoupled, on weight matrices alone; a remedy for small texts
+    grad_clip: float = 1.0          # largest global norm of the gradient; 0: no clipping
+    # regularization
+    dropout: float = 0.0            # on the two branches of each block; for texts that are read many times
+    ema_decay: float = 0.0          # of a running average of the weights, which is validated and saved; 0: none
+    # the run
+    workers: int = 1                # processes that share a step, some sequences of the batch each
+    validate_every: int = 250       # steps between measurements of the held-out loss; each is also a checkpoint
+    seed: int = 0                   # of the batches, of dropout and of the first weights
+
+    def __post_init__(self):
+        lowest = dict.fromkeys(("max_steps", "batch_size", "context_length", "workers", "validate_every"), 1)
+        below = dict.fromkeys(("beta1", "beta2", "dropout", "ema_decay"), 1)
+        for name, value in asdict(self).items():
+            low, high = lowest.get(name, 0), below.get(name, math.inf)
+            if not low <= value < high:
+                raise ValueError(f"{name} is {value} but must be at least {low} and below {high}")
+
+
+# Named configurations: the sizes of the model, and how to train it.
+CONFIGS = {
+    # The tiny Shakespeare text, in a quarter of an hour on two cores. The text is read nine times, hence the dropout;
+    # averaging the weights gains as much as a longer run would.
+    "shakespeare": (
+        {"d_model": 192, "n_layer": 4},
+        TrainConfig(
+            max_steps=4400, batch_size=8, context_length=256,
+            learning_rate=4e-3, min_lr_ratio=0.02,
+            weight_decay=0.1, dropout=0.2, ema_decay=0.995,
+            workers=2, validate_every=550)),
+}
+
+
+def stored_config(metadata):
+    """Return the configuration in the metadata of a model or training file, also of one with the old names.
+
+    Parameters
+    ----------
+    metadata : dict
+        With "train_config", or "recipe" in files written before version 0.2. Fields that are missing have their
+        default values.
+
+    Returns
+    -------
+    TrainConfig
+
+    Raises
+    ------
+    KeyError
+        If there is no configuration among the metadata.
+
+    Examples
+    --------
+    >>> stored_config({"recipe": {"steps": 50, "batch": 4}}).max_steps
+    50
+    """
+    stored = metadata["train_config"] if "train_config" in metadata else {
+        OLD_NAMES.get(name, name): value for name, value in metadata["recipe"].items()}
+    return TrainConfig(**{f.name: stored.get(f.name, f.default) for f in fields(TrainConfig)})

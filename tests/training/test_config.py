@@ -1,0 +1,43 @@
+"""The configuration: ranges are checked, and files with the old names are read."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+from safetensors import safe_open
+
+from rwkv_np.training import CONFIGS, TrainConfig, stored_config
+from rwkv_np.training.config import OLD_NAMES
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    (dict(max_steps=0), "max_steps is 0 but must be at least 1"),
+    (dict(batch_size=-3), "batch_size is -3"),
+    (dict(dropout=1.0), "dropout is 1.0 but must be at least 0 and below 1"),
+    (dict(beta2=1.5), "beta2 is 1.5"),
+    (dict(learning_rate=float("inf")), "learning_rate is inf"),
+    (dict(weight_decay=float("nan")), "weight_decay is nan"),
+    (dict(seed=-1), "seed is -1"),
+])
+def test_values_out_of_range_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**settings)
+
+
+def test_the_old_names_of_a_real_old_file_are_read(request):
+    file = request.path.parent / "stored" / "before-0.2-step-4.safetensors"
+    with safe_open(file, "numpy") as tensors:
+        metadata = json.loads(tensors.metadata()["facts"])
+    assert set(OLD_NAMES) <= set(metadata["recipe"])
+    config = stored_config(metadata)
+    assert config == TrainConfig(
+        max_steps=8, batch_size=2, context_length=12, warmup=2, weight_decay=0.1, vector_lr_scale=3.0, dropout=0.1,
+        ema_decay=0.9, validate_every=4, min_lr_ratio=0.2, grad_clip=0.5)
+
+
+def test_a_stored_configuration_comes_back_and_missing_fields_have_their_defaults():
+    _, config = CONFIGS["shakespeare"]
+    assert stored_config({"train_config": asdict(config)}) == config
+    assert stored_config({"train_config": {"dropout": 0.5, "a_later_field": 1}}) == TrainConfig(dropout=0.5)
+    with pytest.raises(KeyError):
+        stored_config({})

@@ -24,9 +24,11 @@ from .judge import judge_gradients, judge_output, judge_state, wrong
 from .precision import to_float64
 from .report import Report
 from .wkv4 import OPERATOR as WKV4
+from .wkv6 import OPERATOR as WKV6
+from .wkv7 import OPERATOR as WKV7
 
 VERSION = 2
-OPERATORS = {"wkv4": WKV4}
+OPERATORS = {"wkv4": WKV4, "wkv6": WKV6, "wkv7": WKV7}
 
 
 def write(folder, operator: str = "wkv4", max_length: int = 1000, supports_state: bool = True):

@@ -14,7 +14,8 @@ from rwkv_np.files import torch_zip
 from rwkv_np.files.errors import CheckpointWarning
 from rwkv_np.files.tensors import write_tensors
 from rwkv_np.files.unwrap import strip_prefixes
-from rwkv_np.training.loop import Run, TrainConfig
+from rwkv_np.training.config import TrainConfig
+from rwkv_np.training.run import Run
 
 
 @pytest.fixture

@@ -1,21 +1,21 @@
 """The cascade: layers advance in time partly in parallel (paper, section 4.1 and figure 7).
 
-Layer l at time t needs two things: the output of layer l-1 at time t, and its own state after time t-1. So all
-cells (l, t) with l + t = s are independent of each other, and T tokens pass through L layers in T + L - 1 steps
-of a wavefront, instead of T L cells one after the other::
+Layer l at time t needs two things: the output of layer l-1 at time t, and its own state after time t-1. So
+all cells (l, t) with l + t = s are independent of each other, and T tokens pass through L layers in T + L - 1
+steps of a wavefront, instead of T L cells one after the other::
 
     layer 2   .  .  2  3  4  5        the number in a cell is its step s = l + t
     layer 1   .  1  2  3  4           (drawn here: the cells of 4 tokens)
     layer 0   0  1  2  3
     time      0  1  2  3
 
-`forward` walks the diagonals. It computes the cells of a diagonal by one call of the model's `block_step`, with the
-arrays of their layers stacked.
+`forward` walks the diagonals. It computes the cells of a diagonal by one call of the model's `block_step`,
+with the arrays of their layers stacked.
 
-The cascade cannot help while generating: token t+1 is drawn from the last layer's output at time t, so the next
-diagonal has one cell only. On a CPU it gains little even where it applies, because the weights of every cell's layer
-must still come from memory. It saves the overhead of NumPy calls. `LanguageModel.forward`, parallel in time, reads
-each weight once for all tokens.
+The cascade cannot help while generating: token t+1 is drawn from the last layer's output at time t, so the
+next diagonal has one cell only. On a CPU it gains little even where it applies, because the weights of every
+cell's layer must still come from memory. It saves the overhead of NumPy calls. `LanguageModel.forward`,
+parallel in time, reads each weight once for all tokens.
 """
 
 from __future__ import annotations

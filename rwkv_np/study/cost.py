@@ -1,7 +1,7 @@
 """The cost of a model, counted: parameters, FLOPs, floats of state. `measure` measures time and memory.
 
-Every function takes a model. `model_of_size` makes one whose arrays take no memory, so that a model of any size can
-be counted without being allocated.
+Every function takes a model. `model_of_size` makes one whose arrays take no memory, so that a model of any
+size can be counted without being allocated.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ SIZES = {
     },
 }
 
-# FLOPs of the recurrence per token and float of the state. 5 and 6: out = S^T r is a multiplication and an addition;
-# S <- diag(w) S + k v^T two and one. 7: S a, S r, + (S a) b^T and + v k^T two each, S diag(w) one. RWKV-4's takes a few
-# operations per channel, as layer norms do; neither is counted.
+# FLOPs of the recurrence, per token and float of the state. 5 and 6: out = S^T r is a multiplication and an
+# addition; S <- diag(w) S + k v^T two and one. 7: S a, S r, + (S a) b^T and + v k^T two each, S diag(w) one.
+# RWKV-4's takes a few operations per channel, as layer norms do; neither is counted.
 RECURRENCE_FLOPS = {4: 0, 5: 5, 6: 5, 7: 9}
 
 
@@ -108,10 +108,10 @@ def parameters(model: LanguageModel) -> int:
 
 
 def flops_per_token(model: LanguageModel) -> int:
-    """Return the FLOPs of one token's forward pass: those of matrix products, and of the recurrence of RWKV-5 to 7.
+    """Return the FLOPs of one token's forward pass.
 
-    A matrix costs a multiplication and an addition for each of its entries. The embedding is looked up, not
-    multiplied. Elementwise operations are not counted.
+    Counted are matrix products, a multiplication and an addition for each entry of a matrix, and the recurrence
+    of RWKV-5 to 7. The embedding is looked up, not multiplied. Elementwise operations are not counted.
 
     Parameters
     ----------
@@ -134,7 +134,9 @@ def flops_per_token(model: LanguageModel) -> int:
 
 
 def is_multiplied(name: str, axes: str) -> bool:
-    """Return whether an array takes part in a matrix product: two axes or more, the first not that of the heads.
+    """Return whether an array takes part in a matrix product.
+
+    It does with two axes or more, unless the first is that of the heads.
 
     Parameters
     ----------
@@ -177,7 +179,7 @@ def state_floats(model: LanguageModel) -> int:
 
 
 def cache_floats_per_token(model: LanguageModel) -> int:
-    """Return the floats that one token adds to the key/value cache of a Transformer as wide and deep: 2 L D.
+    """Return the floats that one token adds to the key/value cache of an equally wide and deep Transformer.
 
     Parameters
     ----------
@@ -186,6 +188,7 @@ def cache_floats_per_token(model: LanguageModel) -> int:
     Returns
     -------
     int
+        2 L D.
 
     Examples
     --------
@@ -211,10 +214,10 @@ def describe(model: LanguageModel) -> list[str]:
     >>> print(*describe(model_of_size(4, **SIZES[4]["169M"])), sep="\\n")
     169,342,464 parameters (1.693e+08), 677.4 MB in float32
     2.613e+08 FLOPs per token, forward
-    state: 46,080 floats at any length; as many as 2.5 tokens in the key/value cache of a Transformer as wide and deep
+    state: 46,080 floats at any length, as many as 2.5 tokens in a Transformer's key/value cache of this width and depth
     """
     count, state = parameters(model), state_floats(model)
     return [f"{count:,} parameters ({count:.3e}), {4 * count / 1e6:,.1f} MB in float32",
             f"{flops_per_token(model):.3e} FLOPs per token, forward",
-            f"state: {state:,} floats at any length; as many as {state / cache_floats_per_token(model):.2g} tokens in "
-            "the key/value cache of a Transformer as wide and deep"]
+            f"state: {state:,} floats at any length, as many as {state / cache_floats_per_token(model):.2g} tokens in "
+            "a Transformer's key/value cache of this width and depth"]

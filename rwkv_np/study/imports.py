@@ -32,7 +32,7 @@ def read_imports(package: Path = PACKAGE) -> dict[str, set[str]]:
 
 
 def name_file(path: Path, package: Path) -> str:
-    """Return the path of a file below the package without ``.py``, a folder for its ``__init__``, "" for the top."""
+    """Return the path of a file below the package, without ``.py``; a folder for its ``__init__``."""
     parts = path.relative_to(package).with_suffix("").parts
     return "/".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -64,12 +64,12 @@ def group_by_room(imports: dict[str, set[str]], split: tuple[str, ...] = ("fast"
     imports : dict
         As from `read_imports`.
     split : tuple of str
-        Folders whose files count as rooms of their own: those of ``fast`` stand beside the files they serve.
+        Folders whose files count as rooms of their own, because some are imported by what others import.
 
     Returns
     -------
     dict of str to set of str
-        ``"rwkv_np"`` is the package's own ``__init__``. Empty ``__init__`` files of `split` folders are dropped.
+        ``"rwkv_np"`` is the package's own ``__init__``. The ``__init__`` of a split folder is skipped.
 
     Examples
     --------

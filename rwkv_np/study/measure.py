@@ -1,4 +1,4 @@
-"""Time and memory of token mixing, measured: RWKV-4 beside softmax attention, and the cascade beside single cells.
+"""Time and memory of token mixing, measured: RWKV-4 beside softmax attention, the cascade beside single cells.
 
 `cost_report` runs it all. What can be counted instead is in `cost`.
 """

@@ -1,4 +1,4 @@
-"""Two layers that mix tokens, RWKV's and softmax attention's, with the same methods, to be measured side by side."""
+"""Two layers that mix tokens, RWKV's and softmax attention's, with the same methods, to compare their cost."""
 
 from __future__ import annotations
 

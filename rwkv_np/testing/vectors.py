@@ -73,7 +73,8 @@ def write(folder, operator: str = "wkv4", max_length: int = 1000, supports_state
         given = {name: a.astype(np.float32) for name, a in case.inputs.items()}
         inputs = {name: a.astype(np.float64) for name, a in given.items()}
         out, state = chosen.reference(inputs)
-        given["dout"] = np.random.default_rng(n).normal(size=out.shape).astype(np.float32)
+        dout = np.random.default_rng(n).normal(size=out.shape) if case.dout is None else case.dout
+        given["dout"] = dout.astype(np.float32)
         dstate = None
         if case.dstate is not None:
             given["dstate_out"] = case.dstate.astype(np.float32)

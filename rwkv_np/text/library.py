@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from .base import Tokenizer, to_utf8
 
 END_OF_TEXT = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>")      # names of the token that ends a text
-MOST_IDS = 2**24                                                        # far beyond any vocabulary
+CUT = re.compile(r"(?<=\S)[ \n](?=\S)")
+FEW_IDS, MOST_GAPS = 2**16, 16          # a vocabulary of few tokens may have large ids, but not absurdly large ones
 
 
 class LibraryTokenizer(Tokenizer):
@@ -59,8 +60,10 @@ class LibraryTokenizer(Tokenizer):
         """
         vocabulary = self._library.get_vocab()
         largest = max(vocabulary.values(), default=-1)
-        if not 0 <= largest < MOST_IDS:
-            raise ValueError(f"its largest id is {largest} but must be from 0 to {MOST_IDS - 1}")
+        most = FEW_IDS + MOST_GAPS * len(vocabulary)
+        if not 0 <= largest < most:
+            raise ValueError(f"its largest id is {largest} but must be from 0 to {most - 1}, as it has "
+                             f"{len(vocabulary)} tokens")
         token_bytes = [None] * (largest + 1)
         special = self._library.get_added_tokens_decoder()
         for name, token in vocabulary.items():
@@ -87,20 +90,25 @@ class LibraryTokenizer(Tokenizer):
         return super().decode(tokens)
 
     def find_cut(self, text: str, start: int) -> int:
-        """Return the first place after a newline and before a visible character. See `Tokenizer.find_cut`.
+        """Return the first place before a single blank or after a single newline. See `Tokenizer.find_cut`.
 
-        Byte-level BPE splits a text there anyhow. Where this tokenizer does not, no place is known.
+        Most tokenizers split a text there into words before they look for tokens. Where this one does not, no place is
+        known.
         """
-        found = re.compile(r"\n(?=\S)").search(text, max(start - 1, 0)) if self._may_cut else None
-        return found.end() if found else len(text)
+        found = CUT.search(text, start) if self._may_cut else None
+        return len(text) if found is None else found.start() if found[0] == " " else found.end()
 
     def _check_cuts(self):
-        """Say, from examples, whether tokens never reach from one line into the visible beginning of the next."""
-        if any(token.lstrip or token.rstrip for token in self._library.get_added_tokens_decoder().values()):
+        """Say, from examples, whether words end at the places that `find_cut` returns."""
+        splitter = self._library.pre_tokenizer
+        if splitter is None or any(token.lstrip or token.rstrip or re.search(r"\S\s", token.content)
+                                   for token in self._library.get_added_tokens_decoder().values()):
             return False
-        ends, starts = ("a\n", "1.\n", "a \n\n", "\n"), ("b", "1", "'s", "(", "é", "世")
-        return all(self.encode(end + start) == self.encode(end) + self.encode(start)
-                   for end in ends for start in starts)
+        lines = [(before + "\n", after) for before in ("a", "1", ".") for after in ("b", "1", "'s", "(", "é", "世")]
+        words = [(before, " " + after) for before in ("a", "1", ".") for after in ("b", "1", "'s", "(", "é", "世")]
+        return all(len(before) in {end for _, (_, end) in splitter.pre_tokenize_str(before + after)}
+                   and self.encode(before + after) == self.encode(before) + self.encode(after)
+                   for before, after in lines + words)
 
     def to_json(self) -> str:
         """Return the tokenizer in the library's format, which other programs read too."""

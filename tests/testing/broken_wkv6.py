@@ -20,7 +20,8 @@ def forward(bug="", dtype=np.float64, low=0.005, chunk=16):
         if bug == "sigmoid on r":
             r = 1 / (1 + np.exp(-r))
         w = {"log decay for decay": lambda: lam, "decay for log decay": lambda: np.exp(np.exp(lam)),
-             "parameter for log decay": lambda: np.exp(-np.exp(lam)), "clamp of w": lambda: np.maximum(np.exp(lam), low),
+             "parameter for log decay": lambda: np.exp(-np.exp(lam)),
+             "clamp of w": lambda: np.maximum(np.exp(lam), low),
              "clamp of lam": lambda: np.exp(np.maximum(lam, np.log(low))),
              "decay per head": lambda: np.exp(np.repeat(lam[..., :1], n, -1)),
              "mean decay per head": lambda: np.exp(np.repeat(lam.mean(-1, keepdims=True), n, -1))}.get(
@@ -64,8 +65,8 @@ def one_product(chunk=16, middle=False, dtype=np.float32):
             c = P[..., P.shape[-2] // 2, None, :] if middle else 0
             A = np.tril((rc * np.exp(before - c)) @ np.swapaxes(kc * np.exp(c - P), -1, -2), -1)
             now = (rc * u[:, None] * kc).sum(-1, keepdims=True) * vc
-            outs.append(A @ vc + (rc * np.exp(before)) @ (S if np.ndim(S) else np.zeros((r.shape[-1], v.shape[-1]), dtype))
-                        + now)
+            past = np.zeros((r.shape[-1], v.shape[-1]), dtype) if np.ndim(S) == 0 else S
+            outs.append(A @ vc + (rc * np.exp(before)) @ past + now)
             end = P[..., -1:, :]
             S = np.swapaxes(np.exp(end), -1, -2) * S + np.swapaxes(kc * np.exp(end - P), -1, -2) @ vc
         return np.moveaxis(np.concatenate(outs, -2), -2, -3).astype(out_dtype), S
@@ -86,7 +87,7 @@ def backward(bug="", dtype=np.float64):
         for t in range(length):
             S = w[..., t, :, :, None] * S + k[..., t, :, :, None] * v[..., t, :, None, :]
             states.append(S)
-        dr, dlam, dk, dv, du = np.zeros_like(r), np.zeros_like(lam), np.zeros_like(k), np.zeros_like(v), np.zeros_like(u)
+        dr, dlam, du, dk, dv = (np.zeros_like(x) for x in (r, lam, u, k, v))
         running = (G * S).sum(-1)
         for t in range(length - 1, -1, -1):
             rt, kt, vt, gt, before = r[..., t, :, :], k[..., t, :, :], v[..., t, :, :], g[..., t, :, :], states[t]
@@ -118,7 +119,8 @@ def backward(bug="", dtype=np.float64):
 
 
 FORWARD = {
-    "decay before the read-out": "applied before the read-out", "log decay for decay": "log decay is taken for the decay",
+    "decay before the read-out": "applied before the read-out",
+    "log decay for decay": "log decay is taken for the decay",
     "decay for log decay": "decay is taken for the log decay", "parameter for log decay": "parameter of the decay",
     "u along values": "u is taken along values", "u in the state": "u is in the state",
     "current token decayed": "current token is decayed", "decay per head": "decay is taken per head",
@@ -126,7 +128,8 @@ FORWARD = {
     "state transposed": "state is transposed", "state not carried": "state is not carried",
     "clamp of w": "decay is clamped", "clamp of lam": "decay is clamped", "1/sqrt(N) on r": "1/sqrt(N)",
     "sigmoid on r": "sigmoid on r", "one state for the batch": "state of the first", "dead rows": "are zero",
-    "padding with decay": "padding", "read after the update": "read after", "decay along values": "decay is taken along"}
+    "padding with decay": "padding", "read after the update": "read after",
+    "decay along values": "decay is taken along"}
 
 BACKWARD = {
     "last token's dlam missing": "last token's dlam", "dlam by running sums": "running sums",

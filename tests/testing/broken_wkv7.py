@@ -76,12 +76,12 @@ def backward(bug="", dtype=np.float64, chunk=16):
             states.append(S)
         dr, dlam, dk, dv, da, db = (np.zeros_like(x) for x in (r, lam, k, v, a, b))
         for t in range(length - 1, -1, -1):
-            if "undone" in bug and (bug == "steps undone, from the end" or (t + 1) % chunk):
+            if "undone" in bug:
+                if bug == "steps undone" and (t + 1) % chunk == 0:                          # the states that are kept
+                    S = states[t + 1]
                 before = (S - outer(sa[t], at(b, t)) - outer(at(v, t), at(k, t))) / at(w, t)[..., None, :]
             else:
                 S, before = states[t + 1], states[t]
-            if bug == "steps undone" and (t + 1) % chunk == 0:      # every 16th state is stored; from there back by undoing
-                before = (S - outer(sa[t], at(b, t)) - outer(at(v, t), at(k, t))) / at(w, t)[..., None, :]
             dr[..., t, :, :] = (S * at(g, t)[..., None]).sum(-2)
             dS = dS + outer(at(g, t), at(r, t))
             dv[..., t, :, :] = apply(dS, at(k, t))
@@ -107,7 +107,8 @@ FORWARD = {
     "kappa not normalised": "kappa is not normalised", "state transposed": "state is transposed",
     "state not carried": "state is not carried", "padding with decay": "padding", "dead rows": "are zero",
     "padding with the last decay": "padding", "one state for the batch": "state of the first",
-    "log decay for decay": "log decay is taken for the decay", "decay for log decay": "decay is taken for the log decay",
+    "log decay for decay": "log decay is taken for the decay",
+    "decay for log decay": "decay is taken for the log decay",
     "parameter for log decay": "parameter of the decay", "decay per head": "decay is taken per head",
     "1/sqrt(N) on r": "1/sqrt(N)"}
 

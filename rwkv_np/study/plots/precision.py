@@ -122,7 +122,8 @@ def drift(errors: dict, accumulated, random_walk) -> Figure:
 
 
 @styled
-def error_growth(lengths, curves: dict, bound: float, title: str = "Error over the length of the sequence") -> Axes:
+def error_growth(lengths, curves: dict, bound: float, bound_name: str = "bound",
+                 title: str = "Error over the length of the sequence") -> Axes:
     """Draw the largest error so far over the length of the sequence, each curve named at its end.
 
     Parameters
@@ -132,7 +133,8 @@ def error_growth(lengths, curves: dict, bound: float, title: str = "Error over t
     curves : dict of str to (N,)
         Errors relative to max\\|v\\|.
     bound : float
-        A derived bound for `wkv4.chunked`, drawn dashed.
+        A derived bound, drawn dashed.
+    bound_name : str
     title : str
 
     Returns
@@ -148,10 +150,10 @@ def error_growth(lengths, curves: dict, bound: float, title: str = "Error over t
     --------
     >>> ax = error_growth([64, 128, 256], {"chunked": [1e-7, 1e-7, 2e-7]}, bound=1e-6)
     >>> [text.get_text() for text in ax.texts]
-    ['chunked', 'bound for chunked']
+    ['chunked', 'bound']
     """
     ax = new_axes(figsize=(8, 4.2))
-    ends = {"bound for chunked": (bound, GREY)}
+    ends = {bound_name: (bound, GREY)}
     for name, errors, colour in coloured(curves):
         check_shape(f"errors of {name!r}", errors, np.shape(lengths), "one for each length")
         ax.plot(lengths, errors, color=colour)

@@ -77,7 +77,7 @@ def route(boxes: list[Box]) -> list[Box]:
 def add_stations(edges: dict[str, set[str]], ranks: dict[str, int]) -> dict:
     """Return the links of a drawing in rows: an import over several rows passes one station in each between.
 
-    Imports of the same room share their stations. A station is (room, row) and links to one node, towards its room.
+    Imports of the same room pass the same stations. A station is (room, row), and links to one node in the row below.
 
     Examples
     --------

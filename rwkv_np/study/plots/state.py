@@ -24,7 +24,7 @@ def half_lives(initial, trained, ax: Axes | None = None, context: int | None = N
     Parameters
     ----------
     initial, trained : (L, A) or (L, H, N)
-        In tokens, as from `trace.half_lives`. Infinite ones are left out.
+        In tokens, as from `trace.half_lives`. Infinite ones are skipped.
     ax : Axes, optional
         A new figure's by default.
     context : int, optional

@@ -11,6 +11,7 @@ returns rows that pick a token's decay, and the group norm keeps its input, whic
 import importlib.util
 import os
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +23,8 @@ import rwkv.model
 import torch
 from transformers.models.rwkv.modeling_rwkv import rwkv_linear_attention_cpu
 
-from rwkv_np.testing import check_wkv4, check_wkv4_backward, check_wkv6, check_wkv6_backward, check_wkv7
+import rwkv_np
+from rwkv_np.testing import check_model, check_wkv4, check_wkv4_backward, check_wkv6, check_wkv6_backward, check_wkv7
 
 
 def import_rwkv7():
@@ -284,6 +286,31 @@ def fla_kernels():
             "dplr_chunkwise": (check_wkv7, chunkwise7, {"max_length": 100})}
 
 
+class OfficialModel:
+    """A whole model of the official runtime, as `check_model` wants it; from a float32 copy of the file."""
+
+    def __init__(self, path):
+        own = rwkv_np.load(path).astype(np.float32)
+        if own.generation == 7:                         # which the runtime expects in block 0, without a use for them
+            arrays = {name: torch.tensor(a) for name, a in own.params.items()}
+            arrays |= {f"blocks.0.att.{n}": torch.zeros_like(arrays[f"blocks.1.att.{n}"]) for n in ("v0", "v1", "v2")}
+        else:
+            arrays = {name: torch.tensor(a) for name, a in own.params.items()}
+        with tempfile.TemporaryDirectory() as folder:
+            torch.save(arrays, f"{folder}/model.pth")
+            module = rwkv7_model if own.generation == 7 else rwkv.model
+            self.model = module.RWKV(f"{folder}/model", "cpu fp32")
+
+    def forward(self, tokens, state=None):
+        tokens = [int(token) for token in tokens]
+        logits, state = self.model.forward(tokens, None if state is None else [x.clone() for x in state], True)
+        return logits.reshape(len(tokens), -1), state
+
+    def step(self, token, state):
+        logits, state = self.forward([token], state)
+        return logits[0], state
+
+
 def row(name, report):
     """Print one row of the table in docs/conformance.md, and what is not ok."""
     counts = [sum(r.verdict == verdict for r in report.results) for verdict in ("ok", "imprecise", "wrong")]
@@ -304,4 +331,8 @@ if __name__ == "__main__":
     if importlib.util.find_spec("fla"):
         for name, (check, operator, options) in fla_kernels().items():
             reports.append(row(f"fla, {name}", check(operator, raise_on_failure=False, **options)))
+    data = Path(os.environ.get("RWKV_NP_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
+    for path in sorted(data.glob("tiny-rwkv-*.pth")):
+        report = check_model(OfficialModel(path), path, supports_batch=False, raise_on_failure=False)
+        reports.append(row(f"rwkv, {path.stem}", report))
     print("\n" + "\n\n".join(reports))

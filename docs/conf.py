@@ -55,7 +55,7 @@ def setup(app):
     def escape(app, what, name, obj, options, lines):
         for n, line in enumerate(lines):
             words = re.split("(``.*?``)", line)                         # code stays as it is
-            words[::2] = [re.sub(r"(?<!\w)\|(\w+)\|", r"\|\1\|", re.sub(r"(?<![\w*])\*(\w+),", r"\*\1,", text))
+            words[::2] = [re.sub(r"(?<!\w)\|(\w[^|]*)\|", r"\|\1\|", re.sub(r"(?<![\w*])\*(\w+),", r"\*\1,", text))
                           for text in words[::2]]
             lines[n] = "".join(words)
 

@@ -9,8 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import rwkv_np
+from rwkv_np import wkv4, wkv6, wkv7
 from rwkv_np.cli.main import make_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,7 +52,24 @@ def test_commands_are_understood(page):
     parser = make_parser()
     parser.exit_on_error = False
     for command in re.findall(r"(?:python -m rwkv_np|rwkv-np) ([a-z]+(?: [^`\n]*)?)", page.read_text(encoding="utf-8")):
-        parser.parse_args(shlex.split(command, comments=True))              # SystemExit where it is not
+        if "--help" not in command:
+            parser.parse_args(shlex.split(command, comments=True))          # SystemExit where it is not
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "howto.md"], ids=lambda page: page.name)
+def test_python_examples_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    w, u, k, v, dout = rng.random(4), rng.random(4), *rng.normal(size=(3, 5, 4))
+    r, k_heads, v_heads, a = rng.normal(size=(4, 5, 2, 4)) / 4
+    names = dict(np=np, rwkv_np=rwkv_np, wkv4=wkv4, wkv6=wkv6, wkv7=wkv7, w=w, u=u, k=k, v=v, dout=dout, r=r,
+                 lam=-0.6 * rng.random(r.shape), k_heads=k_heads, v_heads=v_heads, a=a, b=-a,
+                 u_heads=rng.random((2, 4)), my_wkv=wkv4.recurrent)
+    text = page.read_text(encoding="utf-8")
+    for file in re.findall(r'load\("(.*?)"\)', text):                        # the models that the page loads
+        rwkv_np.save(rwkv_np.load(), file)
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block.replace("max_steps=500", "max_steps=2").replace("held_out)", "held_out[:500])"), names)
 
 
 def test_make_targets_exist():

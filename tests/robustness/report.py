@@ -16,15 +16,15 @@ import numpy as np
 def main(count=10_000, full_disks=200, kills=40, tokens=10**6):
     lines = [f"""# Reliability
 
-Written by `make reliability` (Python {platform.python_version()}, NumPy {np.__version__}). Short versions of these runs are
-part of `make test`.
+Written by `make reliability` (Python {platform.python_version()}, NumPy {np.__version__}). Short versions of these
+runs are part of `make test`.
 
 ## Broken files
 
 {count:,} damaged files for each reader: flipped bits, missing ends, holes, noise, huge numbers, bytes copied over
 others, shuffled headers. Of the `.pth` files, every second one is an intact archive with a damaged pickle. A reader
-may refuse a file with `CheckpointError` or `ValueError`, or read it if only values or unused bytes are damaged. No other
-exception was raised, nothing hung, and nothing was executed.
+may refuse a file with `CheckpointError` or `ValueError`, or read it if only values or unused bytes are damaged. No
+other exception was raised, nothing hung, and nothing was executed.
 
 The files are small (a state is a kilobyte), so Python's own objects count in the last column.
 
@@ -38,8 +38,8 @@ The files are small (a state is a kilobyte), so Python's own objects count in th
             print(lines[-1], flush=True)
         lost = faults.failing_writes(folder, full_disks)
         lines += ["", "## Interrupted training", "",
-                  f"- {full_disks} runs in which a random write failed with *no space left*: {lost} of them lost more than "
-                  "the steps since the last checkpoint, or left temporary files."]
+                  f"- {full_disks} runs in which a random write failed with *no space left*: {lost} of them lost "
+                  "more than the steps since the last checkpoint, or left temporary files."]
         print(lines[-1], flush=True)
         n, broken, unfinished = faults.killed(folder, kills)
         lines.append(f"- {n} runs killed (SIGKILL) at random moments while they saved every other step: {broken} left "

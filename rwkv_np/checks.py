@@ -59,6 +59,11 @@ def check_params(params, cls):
 
     Sizes are read off the arrays, weight matrices first and lower layers first; all others must agree.
     """
+    for pattern, variant in cls.VARIANTS.items():
+        for name in params:
+            if re.search(pattern, name):
+                raise ValueError(f"it is a variant of RWKV-{cls.generation} with {variant}, as {name} shows; "
+                                 f"what is supported is plain RWKV-{cls.generation}")
     n_layer = len({match[1] for name in params if (match := re.match(r"blocks\.(\d+)\.", name))})
     axes, sizes = cls.axes(n_layer, params), {}             # {name: letters}, {letter: size}
     for name in sorted(axes, key=lambda name: not (name.endswith(".weight") and len(axes[name]) == 2)):

@@ -54,6 +54,10 @@ class LanguageModel:
     initial_value = None                # (name, shape, layer, n_layer, sizes, rng) -> what training starts from
     memory_shape = None                 # shape of each memory array of one layer and one sequence
     constants = {}                      # keyword arguments of time mixing that are not arrays
+    FILE_VECTORS = r"\.time_mix_"       # pattern of the names of vectors that official files store as (1, 1, n)
+    VARIANTS = {                        # {pattern of a name: what model has it}, all of them unsupported
+        r"\.ffnPre\.": "a feed-forward layer before the first attention (ffnPre)", r"^head_[qk]\.": "a copying head",
+        r"(^|\.)tiny_": "tiny attention (tiny_*)", r"^pos_emb": "position embeddings (pos_emb)"}
 
     classes = {}                        # {generation: class}
 
@@ -337,16 +341,7 @@ class LanguageModel:
 
 
 def model_class(params):
-    """Return the class of the generation whose arrays `params` hold.
-
-    Raises
-    ------
-    ValueError
-        If there is no class for it.
-    """
-    marks = {"att.r_k": 7, "att.time_maa_x": 6, "att.ln_x.weight": 5}
-    generation = next((n for name, n in marks.items() if f"blocks.0.{name}" in params), 4)
-    if generation not in LanguageModel.classes:
-        raise ValueError(f"it is a model of RWKV-{generation}, as its arrays show; what is read here is "
-                         f"RWKV-{', '.join(map(str, sorted(LanguageModel.classes)))}")
-    return LanguageModel.classes[generation]
+    """Return the class of the generation whose arrays `params` hold."""
+    marks = {"att.r_k": 7, "att.time_maa_": 6, "att.ln_x.": 5}
+    return LanguageModel.classes[next((generation for mark, generation in marks.items()
+                                       if any(name.startswith("blocks.0." + mark) for name in params)), 4)]

@@ -16,6 +16,7 @@ from . import wkv6
 from .activations import sigmoid, silu, squared_relu, tanh
 from .fast.mixing import mixed_linear
 from .fast.reductions import rows, sum_rows
+from .language_model import LanguageModel
 from .ops import group_norm, lerp, linear, low_rank, token_shift
 from .rwkv5 import RWKV5, MatrixModel
 
@@ -218,6 +219,10 @@ class RWKV6(MatrixModel):
 
     generation = 6
     HEADS = "time_faaaa"
+    FILE_VECTORS = r"\.time_maa_[a-z]$|\.time_decay$"
+    VARIANTS = LanguageModel.VARIANTS | {
+        r"\.att\.gate_w1$": "a low-rank gate (x060a)", r"\.ffn\.(aa|bb)\b": "MishGLU channel mixing",
+        r"\.time_maa_rkvw_w1$": "one mixing for r, k, v and w (x060b, x060c)"}
     LAYER = {
         "ln1.weight": "D", "ln1.bias": "D", "ln2.weight": "D", "ln2.bias": "D",
         "att.time_maa_x": "D", "att.time_maa_w": "D", "att.time_maa_k": "D", "att.time_maa_v": "D",

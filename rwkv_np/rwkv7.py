@@ -228,6 +228,10 @@ class RWKV7(MatrixModel):
 
     generation = 7
     HEADS = "r_k"
+    FILE_VECTORS = r"\.(x_[a-z]|[wav]0|k_[ka])$"
+    VARIANTS = LanguageModel.VARIANTS | {
+        r"\.ffn\.(s_emb|s0|s1|s2|s_emb_x)\b": "DeepEmbed (RWKV-7a)", r"\.qkv\.": "attention layers (RWKV-7b)",
+        r"rosa": "ROSA (RWKV-8)"}
     LAYER = {
         "ln1.weight": "D", "ln1.bias": "D", "ln2.weight": "D", "ln2.bias": "D",
         "att.x_r": "D", "att.x_w": "D", "att.x_k": "D", "att.x_v": "D", "att.x_a": "D", "att.x_g": "D",

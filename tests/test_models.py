@@ -187,3 +187,15 @@ def test_bad_input_is_refused_by_name(generation, call, message):
 def test_tokens_that_are_not_integers_are_refused(generation):
     with pytest.raises(TypeError, match="must be integers"):
         random_model_of(generation).forward([1.5])
+
+
+@pytest.mark.parametrize("generation, name, variant", [
+    (4, "blocks.0.ffnPre.key.weight", "feed-forward layer before"), (5, "head_q.weight", "copying head"),
+    (6, "blocks.1.att.gate_w1", "x060a"), (6, "blocks.0.att.time_maa_rkvw_w1", "x060b"),
+    (6, "blocks.0.ffn.aa", "MishGLU"), (7, "blocks.0.ffn.s_emb.weight", "DeepEmbed"),
+    (7, "blocks.0.qkv.ln_q.weight", "RWKV-7b"), (7, "rosa.weight", "RWKV-8"),
+])
+def test_variants_are_refused_by_name(generation, name, variant):
+    params = {**random_model_of(generation).params, name: np.zeros(3)}
+    with pytest.raises(ValueError, match=f"{variant}.*as {name} shows"):
+        model_class(params)(params)

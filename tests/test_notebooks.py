@@ -40,8 +40,9 @@ def with_solution(path):
 
 @pytest.fixture(scope="module")
 def executed():
-    """Each notebook, solution and all, executed in a build folder, two at a time: name -> (result, path)."""
-    folder = ROOT / "build" / "notebooks"               # inside the project, as their first cell expects
+    """Each notebook, with its solution, executed in a build folder, two at a time: name -> (result, path)."""
+    folder = ROOT / "build" / "notebooks"
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}     # this package, not another
     folder.mkdir(parents=True, exist_ok=True)
 
     def execute(path):
@@ -49,7 +50,7 @@ def executed():
         source.write_text(json.dumps(with_solution(path)), encoding="utf-8")
         result = subprocess.run(
             [sys.executable, "-m", "nbconvert", "--execute", "--to", "notebook", "--output", target.name, str(source)],
-            capture_output=True, text=True, timeout=600, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
+            capture_output=True, text=True, timeout=600, env=environment)
         return path.name, (result, target)
 
     with ThreadPoolExecutor(2) as pool:
@@ -59,6 +60,19 @@ def executed():
 def test_all_are_here():
     assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02d}" for n in range(11)]
     assert sum(path.stat().st_size for path in NOTEBOOKS) < 5e6
+
+
+def test_previous_and_next_lead_through_all_of_them_in_the_order_of_their_names():
+    def title(path):
+        return json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"][0].removeprefix("# ").strip()
+
+    for n, path in enumerate(NOTEBOOKS):
+        before, after = NOTEBOOKS[n - 1:n], NOTEBOOKS[n + 1:n + 2]
+        links = [f"[← {title(p)}]({p.name})" for p in before] + [f"[{title(p)} →]({p.name})" for p in after]
+        last_cell = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][-1]["source"])
+        assert last_cell.splitlines()[-1] == " | ".join(links), path.name
+    listed = re.findall(r"^\.\./notebooks/(.*)$", (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"), re.M)
+    assert listed == [path.stem for path in NOTEBOOKS]
 
 
 @pytest.mark.slow
@@ -86,5 +100,6 @@ def test_it_has_a_question_a_check_takeaways_and_links_that_lead_somewhere(path)
     assert "**The question.**" in text and "Reading time" in text and "## To take away" in text
     assert "agree(" in text
     assert path.name.startswith("00") or ("## Exercise" in text and "<details>" in text)
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+    prose = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", prose):
         assert (path.parent / link).exists(), link

@@ -14,7 +14,7 @@ class UsageError(Exception):
     """Say in one line what the user must change; the exit code is 2."""
 
 
-def program():
+def program() -> str:
     """Return how this program was called: ``rwkv-np`` or ``python -m rwkv_np``.
 
     Examples
@@ -25,7 +25,7 @@ def program():
     return "rwkv-np" if Path(sys.argv[0]).stem == "rwkv-np" else "python -m rwkv_np"
 
 
-def command_line(*arguments):
+def command_line(*arguments) -> str:
     """Return a command of this program, quoted for the shell, as text to be copied.
 
     The program is named such that the same installation is found again: by its path, where the search path of the
@@ -42,15 +42,15 @@ def command_line(*arguments):
     True
     """
     called, *rest = program().split()
-    here = sys.argv[0] if called == "rwkv-np" else sys.executable or called
-    name = Path(here).stem if sys.platform == "win32" else Path(here).name
-    path = Path(here)
-    if shutil.which(name) == here:
+    here = Path(sys.argv[0] if called == "rwkv-np" else sys.executable or called)
+    windows = sys.platform == "win32"
+    name = here.stem if windows else here.name
+    if shutil.which(name) == str(here):
         shown = name
     else:
-        shown = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-    words = [shown, *rest, *map(str, arguments)]
-    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+        shown = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
+    words = [str(word) for word in (shown, *rest, *arguments)]
+    return subprocess.list2cmdline(words) if windows else shlex.join(words)
 
 
 def add_model_options(parser):
@@ -63,11 +63,16 @@ def add_model_options(parser):
 def load_model(options):
     """Return the model that ``--model`` and ``--tokenizer`` name, with its tokenizer."""
     model = load(options.model)
-    if options.tokenizer:
-        model.tokenizer = tokenizer.Bytes() if options.tokenizer == "bytes" else tokenizer.load(options.tokenizer)
-        if not model.tokenizer.fits(model.vocab_size):
-            raise UsageError(f"{options.tokenizer} has {model.tokenizer.vocab_size} tokens but the model a vocabulary "
-                             f"of {model.vocab_size}")
+    if options.tokenizer is not None:
+        set_tokenizer(model, options.tokenizer)
     if model.tokenizer is None:
         raise UsageError(f"{options.model} has no tokenizer; name one with --tokenizer")
     return model
+
+
+def set_tokenizer(model, name: str):
+    """Give a model the tokenizer of a file, or the one called bytes; it must fit the model's vocabulary."""
+    model.tokenizer = tokenizer.Bytes() if name == "bytes" else tokenizer.load(name)
+    if not model.tokenizer.fits(model.vocab_size):
+        raise UsageError(f"--tokenizer: {name} has {model.tokenizer.vocab_size} tokens but the model a vocabulary "
+                         f"of {model.vocab_size}")

@@ -3,7 +3,11 @@
 from pathlib import Path
 
 from .. import load, save, save_hf
+from ..files.sources import has_file_ending
 from .common import UsageError, add_model_options, load_model
+from .output import reserve
+
+WRITTEN = (".pth", ".safetensors")
 
 
 def add(commands):
@@ -20,9 +24,11 @@ def add(commands):
 
 def run(options):
     """Convert the model; nothing that exists is overwritten."""
-    if Path(options.out).exists():
-        raise UsageError(f"{options.out} exists; name a new file or folder")
-    model = load_model(options) if options.tokenizer else load(options.model)
-    (save if Path(options.out).suffix in (".pth", ".safetensors") else save_hf)(model, options.out, options.dtype)
+    is_file = Path(options.out).suffix in WRITTEN
+    if has_file_ending(options.out) and not is_file:
+        raise UsageError(f"OUT is {options.out} but must end in {' or '.join(WRITTEN)}, or name a folder")
+    with reserve("OUT", options.out, folder=not is_file) as out:
+        model = load(options.model) if options.tokenizer is None else load_model(options)
+        (save if is_file else save_hf)(model, out, options.dtype)
     print(f"{options.out}: {sum(p.size for p in model.params.values()):,} parameters in {options.dtype or 'float32'}, "
           + ("with its tokenizer" if model.tokenizer else "without a tokenizer"))

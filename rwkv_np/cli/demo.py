@@ -17,7 +17,7 @@ from ..text import corpora
 from ..text.tokenizer import Bytes
 from ..training import Run, TrainConfig, default_count, train
 from .common import UsageError, command_line
-from .output import unused_path
+from .output import new_folder
 
 PROMPT = "The "
 RULES = [mark * 24 for mark in " =-*"]              # indents and rules, in which a small model may get lost
@@ -29,21 +29,27 @@ def add(commands):
     parser = commands.add_parser("demo", help="train a small model, sample from it, and check that its two forms agree")
     parser.add_argument("--seconds", type=float, default=90, metavar="X",
                         help="how long to train (default: %(default)s)")
-    parser.add_argument("--out", default="out/demo", help="folder for model and pictures (default: %(default)s)")
+    parser.add_argument("--out", metavar="DIR",
+                        help="folder for model and pictures (default: out/demo; never overwritten)")
     return parser
 
 
 def run(options):
     """Train for about ``--seconds``, leave model and pictures in ``--out``."""
-    if not options.seconds > 0:
-        raise UsageError(f"--seconds is {options.seconds} but must be above 0")
-    out = unused_path(options.out)
+    if not 0 < options.seconds < math.inf:
+        raise UsageError(f"--seconds is {options.seconds} but must be above 0 and finite")
+    with new_folder("--out", options.out, "out/demo") as out:
+        return run_in(out, options.seconds)
+
+
+def run_in(out, seconds):
+    """Run the demo with a folder for its results; the exit code is 1 if the two forms do not agree."""
     print(f"RWKV-4 in NumPy {np.__version__}; matrix products by {blas()}\n")
     sample_included_model()
     compare_forms()
     corpus = corpora.embedded()
     print_baselines(corpus)
-    model, initial, training = train_on(corpus, options.seconds, out)
+    model, initial, training = train_on(corpus, seconds, out)
     sample_trained_model(model)
     agreement = compare_modes(model, corpus)
     draw_pictures(model, initial, training, out)
@@ -51,7 +57,7 @@ def run(options):
           f"Sample more:  {command_line('generate', '--model', out / 'model.safetensors', '--prompt', 'A class ')}\n"
           "Read next:    rwkv_np/wkv4/recurrent.py, the definition in five lines and the recurrence")
     if training.interrupted:
-        return 130
+        return 128 + training.interrupted
     return 0 if agreement else 1
 
 
@@ -144,7 +150,7 @@ def bits_per_byte(nats):
 def train_on(corpus, seconds, out):
     """Train a byte-level model for about `seconds`; return it, its first weights, and the run."""
     tokenizer = Bytes()
-    tokens, held_out = (np.array(tokenizer.encode(text)) for text in (corpus.train, corpus.validation))
+    tokens, held_out = corpus.encode(tokenizer)
     model = RWKV4.init(tokenizer.vocab_size, d_model=128, n_layer=4, seed=0)
     model.tokenizer, model.metadata = tokenizer, dict(corpus.metadata)
     initial = {name: p.copy() for name, p in model.params.items()}
@@ -161,7 +167,6 @@ def train_on(corpus, seconds, out):
     run = Run.start(model, config)
     count = sum(p.size for p in model.params.values())
     print(f"Training {count:,} parameters for {steps} steps, about {seconds:.0f} s. Ctrl-C stops early and keeps them.")
-    out.mkdir(parents=True)
 
     def keep(run):
         run.model.metadata.update(train_config=asdict(config), steps_done=run.step,

@@ -1,15 +1,20 @@
 """``train``: train or fine-tune a model on a text."""
 
+import contextlib
 from dataclasses import fields, replace
 from pathlib import Path
 
-import numpy as np
-
-from .. import RWKV4, load, save
+from .. import load, save
+from ..language_model import LanguageModel
 from ..text import corpora, tokenizer
-from ..training import CONFIGS, Run, TrainConfig, default_count, evaluate, train
-from .common import UsageError, command_line
-from .output import unused_path
+from ..training import CONFIGS, Diverged, Run, TrainConfig, WorkerDied, default_count, evaluate, train
+from .common import UsageError, command_line, set_tokenizer
+from .output import new_folder
+
+SIZES = {"d_model": 128, "n_layer": 4}                  # of a new model
+# The options that say what a new model is, and the settings of training; neither applies everywhere.
+NEW_MODEL = ("generation", "d_model", "n_layer", "head_size")
+SETTINGS = tuple(field.name for field in fields(TrainConfig))
 
 
 def add(commands):
@@ -17,51 +22,69 @@ def add(commands):
     parser = commands.add_parser(
         "train", help="train a model on a text file, or on the text that comes with Python",
         description="Train a model and leave OUT/model.safetensors (the best weights) and OUT/training.safetensors "
-                    "(to continue from). Ctrl-C finishes the step and saves.")
-    parser.add_argument("--text", metavar="FILE", help="UTF-8 text; its last tenth is held out (default: "
-                                                       "Python's help topics)")
-    parser.add_argument("--out", default="out/model", help="folder (default: %(default)s; never overwritten)")
+                    "(to continue from). Ctrl-C, SIGTERM and SIGHUP finish the step and save.")
+    parser.add_argument("--text", metavar="FILE",
+                        help="a text, whose last tenth is held out; or a .jsonl file or a folder of texts, of which "
+                             "about a tenth of the documents are held out (default: Python's help topics)")
+    parser.add_argument("--out", metavar="DIR", help="folder (default: out/model; never overwritten)")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--from", dest="start", metavar="MODEL", help="start from these weights: fine-tuning")
-    start.add_argument("--resume", metavar="OUT", help="continue the interrupted run in this folder")
-    parser.add_argument("--tokenizer", default="characters", metavar="KIND",
-                        help="characters, bytes, or bpe:SIZE to train one (default: %(default)s)")
+    start.add_argument("--resume", metavar="DIR", help="continue the interrupted run in this folder")
+    parser.add_argument("--tokenizer", metavar="KIND",
+                        help="characters, bytes, bpe:SIZE to train one, or a tokenizer's file "
+                             "(default: characters; with --from the model's own)")
     parser.add_argument("--config", choices=sorted(CONFIGS), help="a named configuration; options given beside it "
                                                                   "take precedence")
-    parser.add_argument("--d-model", type=int, metavar="N", help="channels (default: 128)")
-    parser.add_argument("--n-layer", type=int, metavar="N", help="layers (default: 4)")
+    parser.add_argument("--generation", type=int, choices=(4, 5, 6, 7), help="of RWKV (default: 4)")
+    parser.add_argument("--d-model", type=int, metavar="N", help=f"channels (default: {SIZES['d_model']})")
+    parser.add_argument("--n-layer", type=int, metavar="N", help=f"layers (default: {SIZES['n_layer']})")
+    parser.add_argument("--head-size", type=int, metavar="N", help="channels of a head, in generations 5 to 7 "
+                                                                   "(default: 64, or all channels if they are fewer)")
     for field in fields(TrainConfig):
         default = "one per core, at most 4" if field.name == "workers" else field.default
-        parser.add_argument("--" + field.name.replace("_", "-"), type=type(field.default), default=None,
-                            metavar="N", help=f"(default: {default})")
+        parser.add_argument(option(field.name), type=field.type, metavar="N", help=f"(default: {default})")
     return parser
 
 
 def run(options):
     """Train as the options say; the exit code is 130 if Ctrl-C stopped it."""
-    corpus = corpora.from_file(options.text) if options.text else corpora.embedded()
-    training, out = resume_run(options, corpus) if options.resume else start_run(options, corpus)
-    encode = training.model.tokenizer.encode
-    tokens, validation = np.array(encode(corpus.train)), np.array(encode(corpus.validation))
-    context_length = training.config.context_length
-    if len(tokens) < context_length + 1 or len(validation) < 2:
-        raise UsageError(f"the text is too short: {len(tokens)} tokens to train on and {len(validation)} held out, "
-                         f"but a context of {context_length} needs at least {context_length + 1} and 2")
-    out.mkdir(parents=True, exist_ok=True)
+    refuse_what_does_not_apply(options)
+    if options.resume is not None:
+        folder = contextlib.nullcontext(Path(options.resume))
+    else:
+        folder = new_folder("--out", options.out, "out/model")
+    with folder as out:
+        corpus = corpora.load(options.text)
+        training = start_run(options, corpus) if options.resume is None else resume_run(out, corpus)
+        tokens, validation = corpus.encode(training.model.tokenizer)
+        del corpus                                      # the text is not needed any more
+        check_length(tokens, validation, training.config.context_length)
+        return train_in(out, training, tokens, validation, options.text)
+
+
+def train_in(out, training, tokens, validation, text):
+    """Train and save in a folder; print what to do next. Returns the exit code."""
     count = sum(p.size for p in training.model.params.values())
     print(f"{count:,} parameters, {len(tokens):,} tokens to train on, {len(validation):,} held out; into {out}/")
+    resume = command_line("train", "--resume", out, *(["--text", text] if text is not None else []))
 
     def keep(run):
         run.save(out / "training.safetensors")
         save(run.best_model(), out / "model.safetensors")
 
-    train(training, tokens, validation, save=keep)
+    try:
+        train(training, tokens, validation, save=keep)
+    except Diverged as error:
+        raise UsageError(f"{error}; the best weights so far are in {out / 'model.safetensors'}") from None
+    except WorkerDied as error:
+        saved = (out / "training.safetensors").exists()
+        how = f"; the run is saved up to its last validation, continue with: {resume}" if saved else ""
+        raise WorkerDied(str(error).splitlines()[0] + how) from None
     if training.interrupted:
-        text = ["--text", options.text] if options.text else []
-        print(f"stopped at step {training.step} and saved; "
-              f"continue with: {command_line('train', '--resume', out, *text)}")
-        return 130
-    model = training.best_model()
+        with contextlib.suppress(OSError):              # the terminal may be gone
+            print(f"stopped at step {training.step} and saved; continue with: {resume}")
+        return 128 + training.interrupted
+    model, context_length = training.best_model(), training.config.context_length
     reset, carried = (evaluate(model, validation, context_length, carry=carry) for carry in (False, True))
     print(f"best held-out loss {reset:.4f} nats per token, {carried:.4f} with the state carried on; "
           f"{training.seconds:.0f} s of training\n"
@@ -69,46 +92,76 @@ def run(options):
     return 0
 
 
-def given_settings(options):
-    """Return the fields of `TrainConfig` that were given on the command line."""
-    return {f.name: getattr(options, f.name) for f in fields(TrainConfig) if getattr(options, f.name) is not None}
+def refuse_what_does_not_apply(options):
+    """Raise a UsageError for an option that would have no effect beside the others."""
+    if options.resume is not None:
+        names = ("out", "tokenizer", "config", *NEW_MODEL, *SETTINGS)
+        reason = "--resume continues a run with its own model and configuration"
+    elif options.start is not None:
+        names, reason = NEW_MODEL, "--from starts from a model that has its sizes"
+    else:
+        names, reason = (), ""
+    for name in names:
+        if getattr(options, name) is not None:
+            raise UsageError(f"{reason}; leave out {option(name)}")
 
 
-def resume_run(options, corpus):
-    """Return the interrupted run in a folder, and the folder."""
-    if given := given_settings(options):
-        option = next(iter(given)).replace("_", "-")
-        raise UsageError(f"--resume continues with the configuration of the run; leave out --{option}")
-    out = Path(options.resume)
+def resume_run(out, corpus):
+    """Return the interrupted run in a folder."""
     run = Run.load(out / "training.safetensors")
     if run.model.metadata["corpus_sha256"] != corpus.metadata["corpus_sha256"]:
         raise UsageError(f"the run in {out} read another text ({run.model.metadata['corpus']}); "
                          "give the same one with --text")
-    return run, out
+    return run
 
 
 def start_run(options, corpus):
-    """Return a new run, from random weights or from a model's, and the folder for it."""
-    given = given_settings(options)
-    sizes, config = CONFIGS.get(options.config, ({"d_model": 128, "n_layer": 4}, TrainConfig()))
-    sizes = {name: getattr(options, name) or size for name, size in sizes.items()}
+    """Return a new run, from random weights or from a model's."""
+    sizes, config = CONFIGS.get(options.config, (SIZES, TrainConfig()))
+    given = {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
     config = replace(config, **given)
-    if not options.config and "workers" not in given:
+    if options.config is None and options.workers is None:
         config.workers = default_count(config.batch_size)
-    if options.start:
-        model = load(options.start)
-        if model.tokenizer is None:
-            raise UsageError(f"{options.start} has no tokenizer, so it cannot be trained on text")
+    if options.start is not None:
+        model = load_start(options.start, options.tokenizer)
     else:
-        own = make_tokenizer(options.tokenizer, corpus)
-        model = RWKV4.init(own.vocab_size, **sizes, seed=config.seed)
-        model.tokenizer = own
-    model.metadata = dict(corpus.metadata)
-    return Run.start(model, config), unused_path(options.out)
+        sizes = {name: size if getattr(options, name) is None else getattr(options, name)
+                 for name, size in sizes.items()}
+        model = new_model(options.generation or 4, sizes, options.head_size, config.seed,
+                          make_tokenizer("characters" if options.tokenizer is None else options.tokenizer, corpus))
+    kept = {name: value for name, value in model.metadata.items() if name == "group_norm_epsilon"}
+    model.metadata = kept | corpus.metadata | ({} if options.start is None else {"started_from": options.start})
+    return Run.start(model, config)
+
+
+def load_start(name, tokenizer_file):
+    """Return the model to fine-tune, with its own tokenizer or that of a file."""
+    model = load(name)
+    if tokenizer_file is not None:
+        if tokenizer_file == "characters" or tokenizer_file.startswith("bpe:"):
+            raise UsageError(f"--from starts from a model whose vocabulary is given; --tokenizer {tokenizer_file} "
+                             "would make another one. Leave it out, or name the tokenizer's file")
+        set_tokenizer(model, tokenizer_file)
+    if model.tokenizer is None:
+        raise UsageError(f"{name} has no tokenizer; name its file with --tokenizer")
+    return model
+
+
+def new_model(generation, sizes, head_size, seed, its_tokenizer):
+    """Return a model of a generation with random weights, for a tokenizer."""
+    if generation not in LanguageModel.classes:
+        known = ", ".join(map(str, sorted(LanguageModel.classes)))
+        raise UsageError(f"--generation is {generation} but what can be trained here is {known}")
+    if head_size is not None and generation == 4:
+        raise UsageError("--head-size is for generations 5 to 7; RWKV-4 has no heads")
+    model = LanguageModel.classes[generation].init(
+        its_tokenizer.vocab_size, **sizes, seed=seed, **({} if head_size is None else {"head_size": head_size}))
+    model.tokenizer = its_tokenizer
+    return model
 
 
 def make_tokenizer(kind, corpus):
-    """Return a new tokenizer of a kind, for a text.
+    """Return a new tokenizer of a kind for a text, or the one of a file.
 
     Examples
     --------
@@ -118,7 +171,29 @@ def make_tokenizer(kind, corpus):
     if kind == "bytes":
         return tokenizer.Bytes()
     if kind == "characters":
-        return tokenizer.Characters(corpus.train + corpus.validation)
+        documents = (*corpus.train_documents, *corpus.validation_documents)
+        separator = set() if corpus.is_cut else {"\n"}
+        return tokenizer.Characters("".join(separator.union(*map(set, documents))))
     if kind.startswith("bpe:") and kind[4:].isdigit():
         return tokenizer.BPE.train(corpus.train, int(kind[4:]))
-    raise UsageError(f"--tokenizer is {kind!r} but must be characters, bytes, or bpe:SIZE")
+    if not Path(kind).is_file():
+        raise UsageError(f"--tokenizer is {kind!r} but must be characters, bytes, bpe:SIZE, or a file")
+    return tokenizer.load(kind)
+
+
+def check_length(tokens, validation, context_length):
+    """Raise a UsageError for a text that is too short to be trained on."""
+    if len(tokens) < context_length + 1 or len(validation) < 2:
+        raise UsageError(f"the text is too short: {len(tokens)} tokens to train on and {len(validation)} held out, "
+                         f"but a context of {context_length} needs at least {context_length + 1} and 2")
+
+
+def option(name):
+    """Return the option for a field.
+
+    Examples
+    --------
+    >>> option("max_steps")
+    '--max-steps'
+    """
+    return "--" + name.replace("_", "-")

@@ -6,6 +6,40 @@ import secrets
 from pathlib import Path
 
 
+def check_destination(path: str | os.PathLike) -> Path:
+    """Raise an error if a file cannot be written to `path`; to be called before the work whose result it will hold.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    OSError
+        Naming `path`: if its folder is missing, is a file or is read-only, or if `path` is a folder.
+
+    Examples
+    --------
+    >>> check_destination("nowhere/model.pth")
+    Traceback (most recent call last):
+    FileNotFoundError: nowhere/model.pth cannot be written: there is no folder nowhere
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} cannot be written: it is a folder")
+    if not path.parent.exists():
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
+    if not path.parent.is_dir():
+        raise NotADirectoryError(f"{path} cannot be written: {path.parent} is no folder")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path} cannot be written: the folder {path.parent} is read-only")
+    return path
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike):
     """Write a file beside `path` and rename it to `path` once it is complete.
@@ -25,7 +59,7 @@ def atomic_write(path: str | os.PathLike):
     Raises
     ------
     OSError
-        If the file cannot be written.
+        If the file cannot be written; it names `path`.
 
     Examples
     --------
@@ -36,14 +70,16 @@ def atomic_write(path: str | os.PathLike):
     >>> path.read_bytes()
     b'hello'
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    path = check_destination(path)
+    beside = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")        # a name may be 255 bytes long
     try:
         with open(beside, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())         # the content must be on disk before the name points to it
         os.replace(beside, path)
-    except BaseException:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(beside)):
+            raise OSError(error.errno, error.strerror, str(path)) from None         # not the temporary name
         raise

@@ -1,26 +1,34 @@
 """Models on disk: ``.safetensors``, official ``.pth``, Hugging Face folders and the Hub."""
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from ..language_model import LanguageModel, model_class
 from . import torch_zip
-from .atomic import atomic_write
+from .adapters import merge_adapter
+from .atomic import atomic_write, check_destination
 from .bundled import BUNDLED_MODEL
-from .errors import CheckpointError, name_file  # noqa: F401, see below
+from .errors import CheckpointError, CheckpointWarning, name_file  # noqa: F401, see below
 from .hugging_face import folder_files, hugging_face_name, official_name, read_config
-from .official import DTYPES, check_is_rwkv4, convert_arrays, to_memory
-from .sources import find_tokenizer, list_weight_files, open_checkpoint, resolve_path
+from .official import convert_arrays, to_memory
+from .recognise import check_no_variant, recognise_names
+from .sources import has_file_ending, list_weight_files, resolve_path
 from .states import load_state, save_state  # noqa: F401, see below
-from .tensors import pack_metadata, read_tensors, unpack_metadata, write_tensors  # noqa: F401
+from .tensors import open_arrays, pack_metadata, read_tensors, unpack_metadata, write_tensors  # noqa: F401
+from .tokenizer_files import find_tokenizer
+from .unwrap import find_weights
 
 # CheckpointError, load_state, save_state and read_tensors are imported above for modules that still look for them here;
 # each has a module of its own now: errors, states, tensors.
 
+ENDINGS = (".safetensors", ".pth")
 
-def load(path: str | os.PathLike | None = None, dtype=np.float32) -> LanguageModel:
+
+def load(path: str | os.PathLike | None = None, dtype=np.float32, *, adapter: str | os.PathLike | None = None,
+         alpha: float | None = None) -> LanguageModel:
     """Read a model.
 
     Parameters
@@ -28,20 +36,31 @@ def load(path: str | os.PathLike | None = None, dtype=np.float32) -> LanguageMod
     path : path or str, optional
         An official ``.pth``, a ``.safetensors`` file, the ``.index.json`` of a model in several files, a Hugging Face
         folder of ``RwkvForCausalLM``, or the id of one on the Hub such as ``"RWKV/rwkv-4-169m-pile"``. By default
-        the small model that is included in the package.
+        the small model that is included in the package. The checkpoint of a training run is read too.
     dtype : float32 or float64
         What the arrays are converted to.
+    adapter : path, optional
+        A LoRA adapter, a folder of PEFT or a file of RWKV-PEFT, that is merged into the model.
+    alpha : float, optional
+        Of the adapter, where it does not say: its update is scaled by alpha / rank.
 
     Returns
     -------
     LanguageModel
         Of the generation that the arrays show. Its ``.metadata`` are the file's; its ``.tokenizer`` is the file's,
-        else the folder's (`sources.find_tokenizer`), else None.
+        else the folder's (`tokenizer_files.find_tokenizer`), else None.
 
     Raises
     ------
     CheckpointError
-        Naming the file, the array and what it must be. FileNotFoundError if there is nothing at `path`.
+        Naming the file, the array and what it must be, or saying what the file is instead of a model; also for weights
+        that are not finite. FileNotFoundError if there is nothing at `path`.
+
+    Warns
+    -----
+    CheckpointWarning
+        Where the weights lie beside others, or under other names; and where a tokenizer is there but is not understood,
+        or does not fit. The model then has none.
 
     Notes
     -----
@@ -54,36 +73,102 @@ def load(path: str | os.PathLike | None = None, dtype=np.float32) -> LanguageMod
     >>> model.n_layer, model.d_model, model.tokenizer.vocab_size
     (4, 128, 256)
     """
-    if dtype not in (np.float32, np.float64):
+    if np.dtype(dtype) not in (np.float32, np.float64):
         raise TypeError(f"dtype is {dtype} but must be float32 or float64")
     path = BUNDLED_MODEL if path is None else resolve_path(path)
-    params, strings = {}, {}
-    for file in list_weight_files(path):
-        with open_checkpoint(file) as (own_strings, arrays), name_file(file):
-            strings |= own_strings
-            for name, array in arrays:
-                name = official_name(name)
-                if array.dtype.name not in DTYPES:
-                    raise ValueError(f"{name} is {array.dtype} but must be one of {', '.join(DTYPES)}")
-                if name in params:
-                    raise ValueError(f"{name} is there twice")
-                array = to_memory(array).astype(dtype, copy=False)
-                params[name] = np.require(array, requirements=["C", "W"])
+    params, strings, notes = read_params(path, np.dtype(dtype))
+    if adapter is not None:
+        merge_adapter(params, adapter, alpha)
     with name_file(path):
-        if path.is_dir() and "head.weight" not in params and read_config(path)["tie_word_embeddings"]:
-            params["head.weight"] = params["emb.weight"].copy()
-        check_is_rwkv4(params)
-        model = model_class(params)(params)
-        model.metadata, model.tokenizer = unpack_metadata(strings)
-        if model.tokenizer is None:
-            model.tokenizer = find_tokenizer(path, model.vocab_size)
-        if model.tokenizer is not None and not model.tokenizer.fits(model.vocab_size):
-            raise ValueError(f"the tokenizer has {model.tokenizer.vocab_size} tokens but the model a vocabulary of "
-                             f"{model.vocab_size}")
+        check_is_model(params)
+        metadata = unpack_metadata(strings)
+        model = build_model(params, metadata)
+    model.tokenizer, problems = find_tokenizer(path, strings, model.vocab_size)
+    used = "" if model.tokenizer else "; the model is loaded without a tokenizer"
+    for note in [f"{path}: {note}" for note in notes] + [problem + used for problem in problems]:
+        warnings.warn(note, CheckpointWarning, stacklevel=2)
     return model
 
 
-def save(model: LanguageModel, path: str | os.PathLike, dtype: str | None = None) -> None:
+def read_params(path: Path, dtype: np.dtype) -> tuple[dict, dict, list[str]]:
+    """Read the arrays of a model under their official names.
+
+    Parameters
+    ----------
+    path : Path
+        A file or folder.
+    dtype : float32 or float64
+
+    Returns
+    -------
+    params : dict of str to ndarray
+    strings : dict of str to str
+        What the files hold beside them.
+    notes : list of str
+        What was done to find them.
+
+    Raises
+    ------
+    CheckpointError
+        As `load` does.
+    """
+    params, strings, notes = {}, {}, []
+    for file in list_weight_files(path):
+        content, own_strings = open_arrays(file)
+        with name_file(file):
+            arrays, own_notes = find_weights(content)
+            strings |= own_strings
+            notes += [note for note in own_notes if note not in notes]
+            for name in list(arrays):
+                array, name = arrays.pop(name), official_name(name)
+                if name in params:
+                    raise ValueError(f"{name} is there twice")
+                try:
+                    params[name] = to_memory(array, dtype)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
+    if path.is_dir() and "head.weight" not in params and "emb.weight" in params:
+        with name_file(path):
+            if read_config(path)["tie_word_embeddings"]:
+                params["head.weight"] = params["emb.weight"].copy()
+    return params, strings, notes
+
+
+def check_is_model(params: dict) -> None:
+    """Raise a ValueError for arrays that are no whole model, saying what they are."""
+    kind = recognise_names(params)
+    if kind and "emb.weight" not in params:
+        raise ValueError(f"it is {kind}")
+    if kind and "LoRA" in kind:
+        raise ValueError("it holds LoRA matrices beside its weights; they must be merged first")
+    if not any(name.startswith("blocks.") for name in params):
+        raise ValueError(f"it holds no weights of an RWKV model, but {', '.join(list(params)[:5])[:200]}")
+    check_no_variant(params)
+
+
+def build_model(params: dict, metadata: dict) -> LanguageModel:
+    """Return the model of these arrays, with its metadata; ``group_norm_epsilon`` is the one that matters.
+
+    Examples
+    --------
+    >>> build_model(load().params, {"corpus": "a book"}).metadata
+    {'corpus': 'a book'}
+    """
+    if isinstance(metadata.get("rng"), dict):           # a training file's own; the model's are inside
+        metadata = metadata.get("metadata", metadata.get("facts", {}))
+    options = {key: metadata[key] for key in ("group_norm_epsilon",) if key in metadata}
+    model = model_class(params)(params, **options)
+    model.metadata = metadata
+    return model
+
+
+def list_metadata(model: LanguageModel) -> dict:
+    """Return a model's metadata, and ``group_norm_epsilon`` where it is not the official one, for `build_model`."""
+    epsilon = getattr(model, "group_norm_epsilon", 64e-5)
+    return model.metadata if epsilon == 64e-5 else {**model.metadata, "group_norm_epsilon": epsilon}
+
+
+def save(model: LanguageModel, path: str | os.PathLike, dtype=None) -> None:
     """Write a model, its tokenizer and its metadata to a file that PyTorch and the official code read too.
 
     Parameters
@@ -99,6 +184,8 @@ def save(model: LanguageModel, path: str | os.PathLike, dtype: str | None = None
     ------
     ValueError
         For another ending or dtype, and for a value that overflows in `dtype`. Nothing is then written.
+    OSError
+        If `path` cannot be written.
 
     Examples
     --------
@@ -109,22 +196,24 @@ def save(model: LanguageModel, path: str | os.PathLike, dtype: str | None = None
     4
     """
     path = Path(path)
-    if path.suffix not in (".safetensors", ".pth"):
+    if path.suffix not in ENDINGS:
         raise ValueError(f"{path} must end in .safetensors or .pth; a folder for Hugging Face is written by save_hf")
-    arrays = convert_arrays(model, dtype)
+    check_destination(path)
+    arrays, metadata = convert_arrays(model, dtype), list_metadata(model)
     if path.suffix == ".safetensors":
-        write_tensors(path, dict(arrays), model.metadata, model.tokenizer)
+        write_tensors(path, dict(arrays), metadata, model.tokenizer)
     else:
         with atomic_write(path) as file:
-            torch_zip.write(file, arrays, pack_metadata(model.metadata, model.tokenizer))
+            torch_zip.write(file, arrays, pack_metadata(metadata, model.tokenizer))
 
 
-def save_hf(model: LanguageModel, folder: str | os.PathLike, dtype: str | None = None) -> None:
+def save_hf(model: LanguageModel, folder: str | os.PathLike, dtype=None) -> None:
     """Write a folder that ``RwkvForCausalLM.from_pretrained`` of `transformers` reads.
 
     Parameters
     ----------
     model : LanguageModel
+        Of generation 4.
     folder : path
         It will hold ``config.json``, ``model.safetensors`` and the tokenizer: as ``tokenizer.json``, which
         ``AutoTokenizer`` reads, or, for the World vocabulary, which it does not know, as the vocabulary's text file.
@@ -134,7 +223,7 @@ def save_hf(model: LanguageModel, folder: str | os.PathLike, dtype: str | None =
     Raises
     ------
     ValueError
-        As in `save`.
+        As in `save`; also for a folder whose name ends like a file's, such as ``model.gguf``.
 
     Examples
     --------
@@ -144,10 +233,14 @@ def save_hf(model: LanguageModel, folder: str | os.PathLike, dtype: str | None =
     >>> sorted(path.name for path in folder.iterdir())
     ['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json']
     """
-    arrays = {hugging_face_name(name): array for name, array in convert_arrays(model, dtype)}
     folder = Path(folder)
+    if has_file_ending(folder):
+        raise ValueError(f"{folder} ends like a file, but save_hf writes a folder; save writes files that end in "
+                         ".safetensors or .pth")
+    texts = folder_files(model, dtype)
+    arrays = {hugging_face_name(name): array for name, array in convert_arrays(model, dtype)}
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / "model.safetensors", arrays, model.metadata, model.tokenizer)
-    for name, text in folder_files(model, dtype).items():
+    write_tensors(folder / "model.safetensors", arrays, list_metadata(model), model.tokenizer)
+    for name, text in texts.items():
         with atomic_write(folder / name) as file:
             file.write(text.encode())

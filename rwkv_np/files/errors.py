@@ -1,4 +1,4 @@
-"""One kind of error for files that are not what they should be."""
+"""One kind of error for files that are not what they should be, one kind of warning for those that nearly are."""
 
 import contextlib
 import os
@@ -6,6 +6,10 @@ import os
 
 class CheckpointError(ValueError):
     """A file that is not what it should be; the message names the file, the array and what it must be."""
+
+
+class CheckpointWarning(UserWarning):
+    """A file was read, but not simply as it is; the message names the file and says what was done."""
 
 
 @contextlib.contextmanager
@@ -28,11 +32,9 @@ def name_file(path: str | os.PathLike):
     Traceback (most recent call last):
     CheckpointError: m.pth: it is empty
     """
-    from safetensors import SafetensorError
-
     try:
         yield
     except CheckpointError:
         raise
-    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path}: {error}") from None

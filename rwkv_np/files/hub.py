@@ -24,9 +24,9 @@ def download(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "rwkv_vocab*.txt"])
+        folder = snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*vocab*.txt"])
         if not any(Path(folder).glob("*.safetensors")):
-            folder = snapshot_download(name, allow_patterns=["*.json", "*.bin", "rwkv_vocab*.txt"])
+            folder = snapshot_download(name, allow_patterns=["*.json", "*.bin", "*vocab*.txt"])
     except Exception as error:          # its own kinds, those of its HTTP library, and OSError
         raise FileNotFoundError(f"there is no file {name}, and the Hugging Face Hub did not give a model of that "
                                 f"name: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from None

@@ -5,9 +5,12 @@ import os
 from pathlib import Path
 
 from ..text import tokenizer as tokenizers
+from ..text.reading import read_with
 
 RENAMED = {"emb.": "embeddings.", ".ln0.": ".pre_ln.", ".att.": ".attention.", ".ffn.": ".feed_forward.",
-           ".time_mix_k": ".time_mix_key", ".time_mix_v": ".time_mix_value", ".time_mix_r": ".time_mix_receptance"}
+           ".time_mix_k": ".time_mix_key", ".time_mix_v": ".time_mix_value", ".time_mix_r": ".time_mix_receptance",
+           ".time_mix_g": ".time_mix_gate"}
+MODEL_TYPES = {"rwkv": 4, "rwkv5": 5, "rwkv6": 6}
 
 
 def hugging_face_name(name: str) -> str:
@@ -32,7 +35,7 @@ their_name = hugging_face_name          # its old name, until all callers use th
 
 
 def official_name(name: str) -> str:
-    """Return the official name of an array; a name without ``rwkv.`` is official already.
+    """Return the official name of an array; an official name is returned unchanged.
 
     Parameters
     ----------
@@ -46,15 +49,14 @@ def official_name(name: str) -> str:
     >>> official_name("head.weight")
     'head.weight'
     """
-    if name.startswith("rwkv."):
-        name = name.removeprefix("rwkv.")
-        for official, renamed in RENAMED.items():
-            name = name.replace(renamed, official)
+    name = name.removeprefix("rwkv.")
+    for official, renamed in RENAMED.items():
+        name = name.replace(renamed, official)
     return name
 
 
 def read_config(folder: str | os.PathLike) -> dict:
-    """Read the config.json of an RWKV-4 model.
+    """Read the config.json of an RWKV model.
 
     Parameters
     ----------
@@ -73,10 +75,10 @@ def read_config(folder: str | os.PathLike) -> dict:
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise ValueError("it has no config.json, so it is no folder of a Hugging Face model")
-    config = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(config, dict) or config.get("model_type") != "rwkv":
-        kind = config.get("model_type") if isinstance(config, dict) else type(config).__name__
-        raise ValueError(f"config.json has the model_type {kind!r} but must have 'rwkv', which is RWKV-4")
+    config = read_with(path, json.loads)
+    kind = config.get("model_type") if isinstance(config, dict) else type(config).__name__
+    if kind not in MODEL_TYPES:
+        raise ValueError(f"config.json has the model_type {kind!r} but must have one of {', '.join(MODEL_TYPES)}")
     config = {"layer_norm_epsilon": 1e-5, "tie_word_embeddings": False} | config
     if config["layer_norm_epsilon"] != 1e-5:
         raise ValueError(f"config.json has layer_norm_epsilon {config['layer_norm_epsilon']} but must have 1e-05")
@@ -88,7 +90,7 @@ def folder_files(model, dtype: str | None = None) -> dict:
 
     Parameters
     ----------
-    model : RWKV4
+    model : LanguageModel
     dtype : str, optional
         In which the arrays are stored.
 
@@ -97,15 +99,21 @@ def folder_files(model, dtype: str | None = None) -> dict:
     dict of str to str
         The files' texts by their names: config.json, and those of the tokenizer.
 
+    Raises
+    ------
+    ValueError
+        For a model of another generation than 4, which `transformers` does not know.
+
     Examples
     --------
     >>> from rwkv_np import RWKV4
     >>> list(folder_files(RWKV4.init(5, d_model=4, n_layer=1)))
     ['config.json']
     """
+    if model.generation != 4:
+        raise ValueError(f"the model is RWKV-{model.generation}, which transformers does not know; it knows RWKV-4")
     tokenizer = model.tokenizer
-    ends = tokenizer is not None and tokenizer.decode_bytes([0]) in (b"", b"<|endoftext|>")
-    end = 0 if ends else None           # the tokenizers made here have no token for the end of a text
+    end = tokenizer.end_of_text if tokenizer is not None else None
     config = {
         "architectures": ["RwkvForCausalLM"], "model_type": "rwkv", "vocab_size": model.vocab_size,
         "hidden_size": model.d_model, "num_hidden_layers": model.n_layer, "attention_hidden_size": model.d_att,

@@ -1,15 +1,16 @@
 """Recurrent states on disk."""
 
+import operator
 import os
 
 import numpy as np
 
-from ..rwkv4 import State  # until other generations have states
+from ..language_model import LanguageModel
 from .errors import name_file
 from .tensors import read_tensors, write_tensors
 
 
-def save_state(state: State, path: str | os.PathLike, last_token: int | None = None) -> None:
+def save_state(state, path: str | os.PathLike, last_token: int | None = None) -> None:
     """Write a model's state to a ``.safetensors`` file of a few kilobytes.
 
     Parameters
@@ -21,18 +22,42 @@ def save_state(state: State, path: str | os.PathLike, last_token: int | None = N
         ``save_state(g.state, path, g.last_token)``; another process continues from the same logits, bit for bit:
         ``state, token = load_state(path)``, then ``generate(model, [token], state=state)``.
 
+    Raises
+    ------
+    TypeError
+        If `last_token` is not an integer. OSError if `path` cannot be written.
+
     Examples
     --------
     >>> import pathlib, tempfile, rwkv_np
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "state.safetensors"
     >>> model = rwkv_np.load()
     >>> _, state = model.forward([72, 101])
-    >>> save_state(state, path, last_token=108)
+    >>> save_state(state, path, last_token=np.int64(108))
     >>> again, token = load_state(path)
     >>> token, bool((again.num == state.num).all())
     (108, True)
     """
-    write_tensors(path, state._asdict(), {"last_token": last_token})
+    if last_token is not None:
+        if isinstance(last_token, bool | np.bool_):
+            raise TypeError(f"last_token is {last_token!r} but must be an integer")
+        try:
+            last_token = operator.index(last_token)
+        except TypeError:
+            raise TypeError(f"last_token is {last_token!r} but must be an integer") from None
+    write_tensors(path, state._asdict(), {"last_token": last_token, "generation": find_generation(type(state))})
+
+
+def find_generation(state_type: type) -> int | None:
+    """Return the generation whose models have states of this type.
+
+    Examples
+    --------
+    >>> from rwkv_np import RWKV4
+    >>> find_generation(RWKV4.State)
+    4
+    """
+    return next((generation for generation, cls in LanguageModel.classes.items() if cls.State is state_type), None)
 
 
 def load_state(path: str | os.PathLike) -> tuple:
@@ -45,8 +70,8 @@ def load_state(path: str | os.PathLike) -> tuple:
     Returns
     -------
     state : State
-        The file does not say for which model; `forward`, `step` and `generate` refuse
-        a state of other shapes.
+        Of the generation that it was saved from. The file does not say for which model; `forward`, `step` and
+        `generate` refuse a state of other shapes.
     last_token : int or None
 
     Raises
@@ -56,16 +81,24 @@ def load_state(path: str | os.PathLike) -> tuple:
     """
     tensors, metadata, _ = read_tensors(path)
     with name_file(path):
-        if set(tensors) != set(State._fields):
+        state_type = LanguageModel.classes[4].State
+        if metadata.get("generation") is not None:          # files of version 0.1.0 do not say it: RWKV-4
+            generation = metadata["generation"]
+            if type(generation) is not int or generation not in LanguageModel.classes:
+                raise ValueError(f"generation is {generation!r} but must be one of {sorted(LanguageModel.classes)}")
+            state_type = LanguageModel.classes[generation].State
+        if set(tensors) != set(state_type._fields):
             raise ValueError(f"it holds {', '.join(sorted(tensors))[:200] or 'nothing'} "
-                             f"but a state is {', '.join(State._fields)}")
-        state, token = State(**tensors), metadata.get("last_token")
+                             f"but a state is {', '.join(state_type._fields)}")
+        state, token = state_type(**tensors), metadata.get("last_token")
         for name, array in tensors.items():
             want = (np.float32, np.float64) if name.endswith("shift") else (np.float64,)
             if array.dtype not in want:
                 raise ValueError(f"{name} is {array.dtype} but must be {' or '.join(np.dtype(t).name for t in want)}")
-            if array.shape[:-1] != state.num.shape[:-1]:
-                raise ValueError(f"{name} has shape {array.shape}, which does not go with num's {state.num.shape}")
+            own_axes = 3 if name == "wkv" else 1                # of one layer and one sequence
+            if array.ndim < own_axes or array.shape[:array.ndim - own_axes] != state.att_shift.shape[:-1]:
+                raise ValueError(f"{name} has shape {array.shape}, which does not go with att_shift's "
+                                 f"{state.att_shift.shape}")
         if token is not None and type(token) is not int:
             raise ValueError(f"last_token is {token!r} but must be an integer")
     return state, token

@@ -2,11 +2,13 @@
 
 A pickle is a program for a small stack machine, and Python's own machine does what it is told: import any module, call
 any function. `read_pickle` is a machine that knows only the instructions that tensors need. It can build nothing but
-tuples, lists, dicts and `Tensor`; to it a global is a name, never an object.
+tuples, lists, dicts, sets and `Tensor`; to it a global is a name, never an object. Checkpoints of whole training runs
+hold other things beside tensors, such as their options; the usual ones are read as `Other`, a name without a value.
 """
 
 import pickle
 import pickletools
+import re
 import struct
 from typing import NamedTuple
 
@@ -16,6 +18,17 @@ STORAGES = {"torch FloatStorage": "float32", "torch HalfStorage": "float16", "to
             "torch BoolStorage": "bool"}
 TENSOR, PARAMETER = "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter"
 DICT = "collections OrderedDict"
+TORCH_DTYPES = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
+OTHERS = {
+    "argparse Namespace", "types SimpleNamespace", "torch Size", "torch device", "collections defaultdict",
+    "collections deque", "copyreg _reconstructor", "copy_reg _reconstructor", "_codecs encode",
+    "datetime datetime", "datetime timedelta", "pathlib PosixPath", "pathlib WindowsPath", "pathlib Path",
+    "pathlib._local PosixPath", "numpy dtype", "numpy.core.multiarray scalar", "numpy._core.multiarray scalar",
+    "numpy ndarray", "numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct",
+    *(f"{module} {kind}" for module in ("builtins", "__builtin__")
+      for kind in ("set", "frozenset", "dict", "list", "tuple", "int", "float", "str", "bytes", "bytearray", "bool",
+                   "object", "complex", "slice", "range", "long", "unicode")),
+    *(f"torch {dtype}" for dtype in TORCH_DTYPES)}
 
 
 class Tensor(NamedTuple):
@@ -35,6 +48,17 @@ class Tensor(NamedTuple):
     strides: tuple
 
 
+class Other(NamedTuple):
+    """A value that is no tensor and was not read: the name of its class.
+
+    Attributes
+    ----------
+    name : str
+    """
+
+    name: str
+
+
 def read_pickle(program: bytes):
     """Return what a pickle of tensors stands for.
 
@@ -44,21 +68,22 @@ def read_pickle(program: bytes):
 
     Returns
     -------
-    Nested tuples, lists, dicts, numbers, strings and `Tensor`.
+    Nested tuples, lists, dicts, sets, numbers, strings, `Tensor` and `Other`.
 
     Raises
     ------
     ValueError
-        For anything that tensors do not need, naming it, and for a pickle that is not whole.
+        For anything that neither tensors nor the usual values beside them need, naming it, and for a pickle that is
+        not whole.
 
     Examples
     --------
-    >>> import collections
+    >>> import fractions
     >>> read_pickle(pickle.dumps({"steps": (1, 2)}, protocol=2))
     {'steps': (1, 2)}
-    >>> read_pickle(pickle.dumps(collections.Counter, protocol=2))
+    >>> read_pickle(pickle.dumps(fractions.Fraction, protocol=2))
     Traceback (most recent call last):
-    ValueError: data.pkl asks for collections.Counter, which no tensor needs; refused
+    ValueError: data.pkl asks for fractions.Fraction, which no tensor needs; refused
     """
     try:
         return _run(program)
@@ -80,7 +105,8 @@ def _run(program):
         match instruction.name:
             case "PROTO" | "FRAME":
                 pass
-            case ("BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE" | "SHORT_BINUNICODE"):
+            case ("BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE" | "SHORT_BINUNICODE"
+                  | "BINUNICODE8" | "BINBYTES" | "SHORT_BINBYTES" | "BINBYTES8"):
                 stack.append(argument)
             case "NONE" | "NEWTRUE" | "NEWFALSE":
                 stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[instruction.name])
@@ -90,6 +116,13 @@ def _run(program):
                 stack.append([])
             case "EMPTY_TUPLE":
                 stack.append(())
+            case "EMPTY_SET":
+                stack.append(set())
+            case "ADDITEMS":
+                values = since_mark()
+                set.update(stack[-1], values)
+            case "FROZENSET":
+                stack.append(frozenset(since_mark()))
             case "MARK":
                 marks.append(len(stack))
             case "TUPLE":
@@ -98,11 +131,10 @@ def _run(program):
                 n = int(instruction.name[-1])
                 stack[-n:] = [tuple(stack[-n:])]
             case "APPEND":
-                value = stack.pop()
-                list.append(stack[-1], value)
+                _extend(stack[-2], [stack.pop()])
             case "APPENDS":
                 values = since_mark()
-                list.extend(stack[-1], values)
+                _extend(stack[-1], values)
             case "SETITEM":
                 key, value = stack.pop(-2), stack.pop()
                 dict.__setitem__(stack[-1], key, value)
@@ -125,12 +157,12 @@ def _run(program):
                         pass
                     case _:
                         raise ValueError("data.pkl names a storage of an unknown kind")
-            case "REDUCE":
+            case "REDUCE" | "NEWOBJ":
                 arguments, function = stack.pop(), stack.pop()
                 stack.append(_call(function, arguments))
-            case "BUILD":               # a state_dict's notes on its modules: not needed
+            case "BUILD":               # attributes, such as a state_dict's remarks on its modules: not needed
                 stack.pop()
-                if not isinstance(stack[-1], dict):
+                if not isinstance(stack[-1], dict | Other):
                     raise ValueError("data.pkl sets attributes of something that is no dict; refused")
             case "STOP":
                 return stack.pop()
@@ -138,8 +170,22 @@ def _run(program):
                 raise ValueError(f"data.pkl holds the instruction {other}, which no tensor needs; refused")
 
 
+def _extend(target, values):
+    """Append values to a list; what holds them is dropped where it is an `Other`, such as a deque."""
+    if not isinstance(target, Other):
+        list.extend(target, values)
+
+
 def _check_global(name):
-    """Return the name of a global that tensors need; any other is a ValueError."""
+    """Return a global that tensors or the usual values beside them need; any other is a ValueError."""
+    if name in OTHERS:
+        return Other(name.replace(" ", "."))
+    if name.startswith(("torch.nn", "__torch__")):
+        raise ValueError(f"it holds a whole module, {name.replace(' ', '.')[:80]}, which only PyTorch can build; save "
+                         "its arrays instead: torch.save(model.state_dict(), 'new.pth')")
+    if re.fullmatch(r"torch \w+Storage|torch._utils _rebuild_tensor_v3", name) and name not in STORAGES:
+        raise ValueError(f"it holds tensors of a dtype that is not read ({name.replace(' ', '.')}), such as complex "
+                         "numbers or float8")
     if name not in (*STORAGES, TENSOR, PARAMETER, DICT):
         raise ValueError(f"data.pkl asks for {name.replace(' ', '.')[:200]}, which no tensor needs; refused")
     return name
@@ -155,6 +201,10 @@ def _call(function, arguments):
                 return Tensor(storage, offset, shape, strides)
         case "torch._utils _rebuild_parameter", (Tensor() as tensor, *_):
             return tensor
+        case Other("collections.defaultdict"), tuple():
+            return {}
+        case Other(), tuple():
+            return function
         case "collections OrderedDict", ():
             return {}
         case "collections OrderedDict", ([*pairs],):

@@ -10,104 +10,116 @@ Since PyTorch 1.6 such a file is a zip archive in which nothing is compressed:
 
 import json
 import math
-import mmap
-import os
 import struct
 import zipfile
-import zlib
 
 import numpy as np
 
-from .torch_pickle import STORAGES, Tensor, read_pickle, write_pickle
+from .dtypes import BFLOAT16, dtype_name
+from .stored_zip import add_entry, list_entries
+from .torch_pickle import STORAGES, Other, Tensor, read_pickle, write_pickle
 
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."         # the first pickle of the old format, a number
 METADATA = "rwkv_np.json"       # an entry of this project's own files, which PyTorch ignores
 
 
-def read(path: str | os.PathLike) -> tuple[dict, dict]:
-    """Read the arrays of a file, as read-only views of its pages on disk, and the metadata in it.
+def read(data) -> tuple[dict, dict]:
+    """Read the content of a file.
 
     Parameters
     ----------
-    path : path
+    data : bytes or memoryview
 
     Returns
     -------
-    arrays : dict of str to ndarray
-        bfloat16 arrays have the dtype of `ml_dtypes`.
+    content : dict
+        As it was saved, with dicts inside dicts where there were such. Tensors are read-only views of `data`; bfloat16
+        ones have the dtype `dtypes.BFLOAT16`.
     metadata : dict
         What `write` was given; {} in files of other programs.
 
     Raises
     ------
     ValueError
-        For anything that is not a whole file of plain tensors. Nothing in the file is ever executed, and the
-        arrays together hold no more elements than the file has bytes.
+        For anything that is not a whole file of plain tensors and the usual values beside them. Nothing in the file is
+        ever executed, and the arrays together hold no more elements than the file has bytes.
+
+    Examples
+    --------
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> write(file, [("x", np.ones(2))], {"made by": "an example"})
+    >>> read(file.getvalue())
+    ({'x': array([1., 1.])}, {'made by': 'an example'})
     """
-    with open(path, "rb") as file:
-        start = file.read(2)
-        if start == b"\x80\x02":
-            raise ValueError("it has PyTorch's format from before version 1.6. Convert it where PyTorch is installed: "
-                             "torch.save(torch.load('old.pth', map_location='cpu', weights_only=True), 'new.pth')")
-        if start != b"PK":
-            raise ValueError("it is not a zip archive, which a file of PyTorch's is")
-        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        try:
-            entries = list_entries(file, data)
-        except (zipfile.BadZipFile, struct.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
-            raise ValueError(f"it is not a whole zip archive: {error}") from None
+    data = memoryview(data)
+    if data[:len(LEGACY)] == LEGACY:
+        raise ValueError("it has PyTorch's format from before version 1.6. Convert it where PyTorch is installed: "
+                         "torch.save(torch.load('old.pth', map_location='cpu', weights_only=True), 'new.pth')")
+    try:
+        entries = list_entries(data)
+    except (zipfile.BadZipFile, struct.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
+        raise ValueError(f"it is not a whole zip archive, which a file of PyTorch's is: {error}") from None
     if "data.pkl" not in entries:
-        raise ValueError("it lacks the entry data.pkl, which names the tensors")
+        raise ValueError("it is a zip archive, but not one of PyTorch's: it lacks the entry data.pkl, which names the "
+                         f"tensors; it holds {', '.join(map(repr, sorted(entries)[:3])) or 'nothing'}")
     if bytes(entries.get("byteorder", b"little")) != b"little":
         raise ValueError("its numbers are stored in another byte order than little")
     content = read_pickle(bytes(entries["data.pkl"]))
     if not isinstance(content, dict):
-        raise ValueError(f"it holds a {type(content).__name__} but must hold a dict of tensors")
-    arrays, left = {}, len(data)
-    for name, tensor in content.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise ValueError(f"{str(name)[:80]} is a {type(tensor).__name__} but must be a tensor under its name")
-        left -= math.prod(tensor.shape)
-        if left < 0:
-            raise ValueError(f"up to {name} its tensors have more elements than the file has bytes, {len(data)}")
-        try:
-            arrays[name] = view_tensor(tensor, entries)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+        kind = content.name if isinstance(content, Other) else type(content).__name__
+        raise ValueError(f"it holds a {kind} but must hold a dict of tensors")
+    content = view_tensors(content, entries, Budget(len(entries["data.pkl"]), len(data)))
     try:
-        return arrays, json.loads(bytes(entries.get(METADATA, b"{}")))
+        return content, json.loads(bytes(entries.get(METADATA, b"{}")))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its entry {METADATA} is not JSON: {error}") from None
 
 
-def list_entries(file, data: memoryview) -> dict[str, memoryview]:
-    """Return the entries of an archive by name, without its first folder, as views of `data`.
+class Budget:
+    """What the values of a file may amount to: dicts that hold each other would have no end.
 
     Parameters
     ----------
-    file
-        The archive, open for reading bytes.
-    data : memoryview
-        Its content.
+    values : int
+        As many as the pickle has bytes.
+    elements : int
+        Of all tensors together: as many as the file has bytes.
+    """
+
+    def __init__(self, values: int, elements: int):
+        self.values, self.elements = values, elements
+
+    def spend(self, name: str, elements: int = 0) -> None:
+        """Count one value, and the elements of a tensor; a ValueError where they exceed the budget."""
+        self.values, self.elements = self.values - 1, self.elements - elements
+        if self.values < 0:
+            raise ValueError("its dicts hold each other without end")
+        if self.elements < 0:
+            raise ValueError(f"up to {name} its tensors have more elements than the file has bytes")
+
+
+def view_tensors(content: dict, entries: dict, budget: Budget, prefix: str = "") -> dict:
+    """Return a nested dict with arrays in place of its tensors; other values stay.
 
     Raises
     ------
-    zipfile.BadZipFile
-        If an entry is compressed, leaves the file, overlaps others or differs from its checksum.
+    ValueError
+        Naming the tensor that does not lie in the file.
     """
-    entries, left = {}, len(data)
-    with zipfile.ZipFile(file) as archive:
-        for info in archive.infolist():
-            if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-                raise zipfile.BadZipFile(f"{info.filename} is compressed or encrypted; PyTorch stores plain bytes")
-            signature, name_length, extra_length = struct.unpack_from("<4s22xHH", data, info.header_offset)
-            start = info.header_offset + 30 + name_length + extra_length
-            entry, left = data[start:start + info.file_size], left - info.file_size
-            if signature != b"PK\3\4" or len(entry) != info.file_size or left < 0:
-                raise zipfile.BadZipFile(f"{info.filename} does not lie where the archive says")
-            if zlib.crc32(entry) != info.CRC:
-                raise zipfile.BadZipFile(f"{info.filename} differs from its checksum")
-            entries[info.filename.partition("/")[2]] = entry
-    return entries
+    viewed = {}
+    for key, value in content.items():
+        name = f"{prefix}{key}"[:200]
+        budget.spend(name, math.prod(value.shape) if isinstance(value, Tensor) else 0)
+        if isinstance(value, dict):
+            value = view_tensors(value, entries, budget, f"{name}.")
+        elif isinstance(value, Tensor):
+            try:
+                value = view_tensor(value, entries)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        viewed[key] = value
+    return viewed
 
 
 def view_tensor(tensor: Tensor, entries: dict) -> np.ndarray:
@@ -126,11 +138,7 @@ def view_tensor(tensor: Tensor, entries: dict) -> np.ndarray:
            [ 98, 100, 102]], dtype=uint8)
     """
     _, kind, key, _, count = tensor.storage
-    if kind == "torch BFloat16Storage":
-        import ml_dtypes
-        dtype = np.dtype(ml_dtypes.bfloat16)
-    else:
-        dtype = np.dtype(STORAGES[kind])
+    dtype = BFLOAT16 if STORAGES[kind] == "bfloat16" else np.dtype(STORAGES[kind])
     entry = entries.get(f"data/{key}")
     if entry is None or len(entry) != count * dtype.itemsize:
         raise ValueError(f"its storage data/{key} has {'no' if entry is None else len(entry)} bytes "
@@ -160,31 +168,21 @@ def write(file, arrays, metadata: dict) -> None:
 
     Examples
     --------
-    >>> import pathlib, tempfile
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "x.pth"
-    >>> with open(path, "wb") as file:
-    ...     write(file, [("x", np.ones(2))], {"made by": "an example"})
-    >>> read(path)
-    ({'x': array([1., 1.])}, {'made by': 'an example'})
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> write(file, [("x", np.ones(2))], {})
+    >>> zipfile.ZipFile(file).namelist()
+    ['archive/data/0', 'archive/data.pkl', 'archive/byteorder', 'archive/version', 'archive/rwkv_np.json']
     """
     kinds, tensors = {dtype: kind for kind, dtype in STORAGES.items()}, []
     with zipfile.ZipFile(file, "w") as archive:
         for key, (name, array) in enumerate(arrays):
             array = np.ascontiguousarray(array)
             strides = tuple(math.prod(array.shape[axis + 1:]) for axis in range(array.ndim))
-            storage = ("storage", kinds[array.dtype.name], str(key), "cpu", array.size)
+            storage = ("storage", kinds[dtype_name(array.dtype)], str(key), "cpu", array.size)
             tensors.append((name, Tensor(storage, 0, array.shape, strides)))
             add_entry(archive, f"data/{key}", memoryview(array.reshape(-1).view(np.uint8)))
         add_entry(archive, "data.pkl", write_pickle(tensors))
         add_entry(archive, "byteorder", b"little")
         add_entry(archive, "version", b"3\n")
         add_entry(archive, METADATA, json.dumps(metadata).encode())
-
-
-def add_entry(archive: zipfile.ZipFile, name: str, data) -> None:
-    """Add one entry, its bytes beginning at a multiple of 64 in the file, as in PyTorch's own files."""
-    info = zipfile.ZipInfo(f"archive/{name}")           # with zipfile's fixed date: same model, same bytes
-    padding = -(archive.fp.tell() + 30 + len(info.filename) + 4) % 64
-    info.extra = struct.pack("<2sH", b"FB", padding) + b"Z" * padding
-    archive.writestr(info, data)
-    info.extra = b""                                    # not again in the archive's list of entries

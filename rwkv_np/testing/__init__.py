@@ -9,15 +9,19 @@ Inputs are NumPy arrays; what comes back may be anything array-like: NumPy, PyTo
     imprecise   right, but in lower precision; listed, and no failure unless ``strict=True``
     wrong       a different function, or not a number; with the likeliest cause
 
-Read `engine` for how a check runs, `wkv4` for what it runs on, `judge` for how a verdict is reached.
+Read `engine` for how a check runs, `wkv4` for what it runs on, `judge` for how a verdict is reached; `matrix`, `wkv6`
+and `wkv7` for the cases of the later generations, and `model` for whole models.
 """
 
 from .engine import check_backward, check_forward
 from .model import check_model
 from .report import Report, Result
 from .wkv4 import OPERATOR as WKV4
+from .wkv6 import OPERATOR as WKV6
+from .wkv7 import OPERATOR as WKV7
 
-__all__ = ["Report", "Result", "check_model", "check_wkv4", "check_wkv4_backward"]
+__all__ = ["Report", "Result", "check_model", "check_wkv4", "check_wkv4_backward", "check_wkv6", "check_wkv6_backward",
+           "check_wkv7", "check_wkv7_backward"]
 
 
 def check_wkv4(kernel, dtype: str = "float32", supports_state: bool = True, max_length: int = 2048, slow: bool = False,
@@ -105,3 +109,150 @@ def check_wkv4_backward(kernel, dtype: str = "float32", supports_state: bool = T
     True
     """
     return check_backward(WKV4, kernel, dtype, supports_state, max_length, slow, strict, raise_on_failure)
+
+
+def check_wkv6(kernel, dtype: str = "float32", supports_state: bool = True, max_length: int = 2048, slow: bool = False,
+               strict: bool = False, raise_on_failure: bool = True, exchange_states: bool = False) -> Report:
+    """Check a WKV-6 kernel against `wkv6.recurrent` in float64.
+
+    Parameters
+    ----------
+    kernel : callable
+        ``kernel(r, lam, u, k, v, state) -> out, state`` with r, lam, k: (..., T, H, N), v: (..., T, H, M)
+        and u: (H, N), all in `dtype`. lam is the log
+        decay, -1e-6 to -50; RWKV-5's is constant in time. The state is None at first; the
+        states that the kernel gets later are its own.
+    dtype, supports_state, max_length, slow, strict, raise_on_failure
+        As in `check_wkv4`.
+    exchange_states : bool
+        True for a kernel whose state is laid out as the reference's, (..., H, N, M), S[key, value]. States
+        are then compared, and handed over between the kernel and the reference in both directions.
+
+    Returns
+    -------
+    Report
+        As in `check_wkv4`. Errors are relative to max|out| of the sequence and head.
+
+    Raises
+    ------
+    AssertionError, ValueError
+        As in `check_wkv4`.
+
+    Examples
+    --------
+    >>> from rwkv_np import wkv6
+    >>> bool(check_wkv6(wkv6.recurrent, max_length=64, strict=True, exchange_states=True))
+    True
+    >>> report = check_wkv6(lambda r, *rest: wkv6.recurrent(r / 8, *rest), max_length=16, raise_on_failure=False)
+    >>> bool(report)
+    False
+    """
+    return check_forward(WKV6, kernel, dtype, supports_state, max_length, slow, strict, raise_on_failure,
+                         exchange_states)
+
+
+def check_wkv6_backward(kernel, dtype: str = "float32", supports_state: bool = True, max_length: int = 2048,
+                        slow: bool = False, strict: bool = False, raise_on_failure: bool = True) -> Report:
+    """Check the gradients of a WKV-6 kernel against `wkv6.backward` in float64.
+
+    Parameters
+    ----------
+    kernel : callable
+        ``kernel(r, lam, u, k, v, dout, state, dstate) -> dr, dlam, du, dk, dv, dstate``. The given `state` is
+        None or the initial state, (..., H, N, M), S[key, value]; the given `dstate` None or the gradient of the
+        final state. The returned `dstate` is that of the initial state; where there was none it may be None.
+        With ``supports_state=False``: ``kernel(r, lam, u, k, v, dout) ->`` the gradients of the arguments.
+    dtype, supports_state, max_length, slow, strict, raise_on_failure
+        As in `check_wkv4`.
+
+    Returns
+    -------
+    Report
+        As in `check_wkv4`. Errors are relative to the largest |gradient| of the channel, over batch and time.
+
+    Raises
+    ------
+    AssertionError, ValueError
+        As in `check_wkv4`.
+
+    Examples
+    --------
+    >>> from rwkv_np import wkv6
+    >>> bool(check_wkv6_backward(wkv6.backward, max_length=64, strict=True))
+    True
+    """
+    return check_backward(WKV6, kernel, dtype, supports_state, max_length, slow, strict, raise_on_failure)
+
+
+def check_wkv7(kernel, dtype: str = "float32", supports_state: bool = True, max_length: int = 2048, slow: bool = False,
+               strict: bool = False, raise_on_failure: bool = True, exchange_states: bool = False) -> Report:
+    """Check a WKV-7 kernel against `wkv7.recurrent` in float64.
+
+    Parameters
+    ----------
+    kernel : callable
+        ``kernel(r, lam, k, v, a, b, state) -> out, state`` with r, lam, k, a, b: (..., T, H, N) and
+        v: (..., T, H, M), all in `dtype`. The inputs are such as the model
+        makes: |a| = 1, b = -alpha a with alpha in (0, 1), lam in (-0.6065, 0). The state is None at first; the
+        states that the kernel gets later are its own.
+    dtype, supports_state, max_length, slow, strict, raise_on_failure
+        As in `check_wkv4`.
+    exchange_states : bool
+        True for a kernel whose state is laid out as the reference's, (..., H, M, N), S[value, key]. States
+        are then compared, and handed over between the kernel and the reference in both directions.
+
+    Returns
+    -------
+    Report
+        As in `check_wkv4`. Errors are relative to max|out| of the sequence and head.
+
+    Raises
+    ------
+    AssertionError, ValueError
+        As in `check_wkv4`.
+
+    Examples
+    --------
+    >>> from rwkv_np import wkv7
+    >>> bool(check_wkv7(wkv7.recurrent, max_length=64, strict=True, exchange_states=True))
+    True
+    >>> report = check_wkv7(lambda r, lam, k, v, a, b, state: wkv7.recurrent(r, lam, k, v, a, -a, state), max_length=16,
+    ...                     raise_on_failure=False)
+    >>> report.causes()[0][1]
+    'alpha is left out: b = alpha kappa'
+    """
+    return check_forward(WKV7, kernel, dtype, supports_state, max_length, slow, strict, raise_on_failure,
+                         exchange_states)
+
+
+def check_wkv7_backward(kernel, dtype: str = "float32", supports_state: bool = True, max_length: int = 2048,
+                        slow: bool = False, strict: bool = False, raise_on_failure: bool = True) -> Report:
+    """Check the gradients of a WKV-7 kernel against `wkv7.backward` in float64.
+
+    Parameters
+    ----------
+    kernel : callable
+        ``kernel(r, lam, k, v, a, b, dout, state, dstate) -> dr, dlam, dk, dv, da, db, dstate``. The given `state` is
+        None or the initial state, (..., H, M, N), S[value, key]; the given `dstate` None or the gradient of the
+        final state. The returned `dstate` is that of the initial state; where there was none it may be None.
+        With ``supports_state=False``: ``kernel(r, lam, k, v, a, b, dout) ->`` the gradients of the arguments.
+    dtype, supports_state, max_length, slow, strict, raise_on_failure
+        As in `check_wkv4`.
+
+    Returns
+    -------
+    Report
+        As in `check_wkv4`. Errors are relative to the largest |gradient| of the channel, over batch and time.
+
+    Raises
+    ------
+    AssertionError, ValueError
+        As in `check_wkv4`.
+
+    Examples
+    --------
+    >>> from rwkv_np import wkv7
+    >>> bool(check_wkv7_backward(wkv7.backward, max_length=64, strict=True))
+    True
+    """
+    return check_backward(WKV7, kernel, dtype, supports_state, max_length, slow, strict, raise_on_failure)

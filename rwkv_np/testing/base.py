@@ -70,7 +70,7 @@ class Operator:
 
     def gradient_tolerance(self, dtype):
         """Return the largest error of a gradient that is ok."""
-        return GRADIENT_FACTOR * self.tolerance(dtype)
+        return GRADIENT_FACTOR[dtype] * self.tolerance(dtype)
 
     def gradient_limit(self, case, tolerance):
         """Return the largest error of a gradient that is imprecise rather than wrong."""

@@ -11,6 +11,8 @@ from .judge import judge_gradients, judge_output, judge_state, name_gradients, w
 from .precision import dtype_name, round_to, to_float64
 from .report import Report
 
+MAX_EXPLAINED = 10      # causes are looked for until so many are found: a mistake that many cases show has one cause
+
 
 def check_forward(operator, kernel, dtype="float32", supports_state=True, max_length=2048, slow=False, strict=False,
                   raise_on_failure=True, exchange_states=False):
@@ -20,7 +22,8 @@ def check_forward(operator, kernel, dtype="float32", supports_state=True, max_le
     prepared, not_judged = select(operator, "cases", dtype, supports_state, slow, max_length)
     results = []
     for case, given, inputs, expected in prepared:
-        results.append(run_case(operator, kernel, case, given, inputs, expected, tolerance, supports_state))
+        explain = sum(r.cause is not None for r in results) < MAX_EXPLAINED
+        results.append(run_case(operator, kernel, case, given, inputs, expected, tolerance, supports_state, explain))
         if exchange_states and case.cuts:
             results += exchange(operator, kernel, case, given, inputs, expected, tolerance, dtype)
     if not supports_state:
@@ -71,7 +74,8 @@ def select(operator, kind, dtype, supports_state, slow, max_length):
     prepared = prepare_cases(operator, kind, dtype, supports_state)
     short = [p for p in prepared if length_of(operator, p[0]) <= max_length]
     left_out = len(prepared) - len(short)
-    not_judged = [f"{left_out} cases of more than max_length = {max_length} tokens"] if left_out else []
+    plural = "s" * (left_out > 1)
+    not_judged = [f"{left_out} case{plural} of more than max_length = {max_length} tokens"] if left_out else []
     if slow:
         names = {case.name for case, *_ in prepared}
         short += [prepare_case(operator, kind, case, dtype)
@@ -104,7 +108,7 @@ def prepare_case(operator, kind, case, dtype):
     return case, given, inputs, (dout, state, dstate, operator.backward(inputs, dout, state, dstate))
 
 
-def run_case(operator, kernel, case, given, inputs, expected, tolerance, supports_state):
+def run_case(operator, kernel, case, given, inputs, expected, tolerance, supports_state, explain):
     """Return the `Result` of one forward case."""
     arrays, before = lay_out(operator, case, given)
     state, outs = None, []
@@ -121,7 +125,7 @@ def run_case(operator, kernel, case, given, inputs, expected, tolerance, support
             return wrong(case, f"out: {error}")
     touched = [name for name, a in arrays.items() if not np.array_equal(a, before[name])]
     got = np.concatenate(outs, axis=operator.time_axis)
-    return judge_output(operator, case, inputs, got, expected, tolerance, touched)
+    return judge_output(operator, case, inputs, got, expected, tolerance, touched, explain)
 
 
 def unpack(returned, supports_state):

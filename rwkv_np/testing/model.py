@@ -1,12 +1,19 @@
 """Check a whole model of any generation against the reference on the same checkpoint."""
 
 import inspect
+from collections.abc import Mapping
 
 import numpy as np
 
+from ..language_model import LanguageModel, model_class
+from .judge import nearest
+from .model_bugs import forward_bugs, gradient_bugs, state_bugs
 from .model_states import read_state, state_like
 from .precision import ROUNDOFF, dtype_name, to_float64
 from .report import Report, Result
+
+ORIENTATION = {5: "S[key, value]", 6: "S[key, value]", 7: "S[value, key]"}
+EXPLAINED = 16          # tokens of which the logits are compared with those of known bugs
 
 
 def check_model(model, path=None, tokens=None, dtype: str = "float32", supports_state: bool = True,
@@ -26,8 +33,9 @@ def check_model(model, path=None, tokens=None, dtype: str = "float32", supports_
 
         States are the model's own. They are judged as well if they have the names of `model.State`, as attributes or
         keys, or are the official package's list of 5 (RWKV-4) or 3 arrays per layer.
-    path : path, optional
-        The checkpoint that the model was made from; by default that of the included model.
+    path : path, model or dict, optional
+        The checkpoint that the model was made from, or its arrays under the official names, or a model of this package
+        with these arrays; by default the checkpoint of the included model.
     tokens : (T,) ints, optional
         Random ones by default.
     dtype : {"float16", "bfloat16", "float32", "float64"}
@@ -65,7 +73,9 @@ def check_model(model, path=None, tokens=None, dtype: str = "float32", supports_
 
     if not any(hasattr(model, name) for name in ("forward", "step", "loss_and_grads")):
         raise TypeError("model has none of forward, step, loss_and_grads")
-    reference = load(path).astype(np.float64)
+    if isinstance(path, Mapping):
+        path = model_class(path)(path)
+    reference = (path if isinstance(path, LanguageModel) else load(path)).astype(np.float64)
     rng = np.random.default_rng(0)
     tokens = rng.integers(reference.vocab_size, size=max(min(40, max_length), 1)) if tokens is None \
         else np.asarray(tokens)
@@ -104,9 +114,10 @@ class ModelCheck:
         self.tolerance = {"float32": 1e-4, "float64": 1e-9}.get(dtype, 8 * ROUNDOFF[dtype] * n_branches**0.5)
         self.limit = {"float32": 1e-3, "float64": 1e-3}.get(dtype, min(0.2, 4 * self.tolerance))
         self.results, self.not_judged = [], []
+        self.predicted = {}             # {tokens: {cause: logits}}
 
-    def judge(self, name, why, got, want, per_token=False):
-        """Add the result of comparing one array."""
+    def judge(self, name, why, got, want, per_token=False, causes=None, limit=None):
+        """Add the result of comparing one array; ``causes(got, want)`` returns the likeliest cause or None."""
         try:
             got = to_float64(got)
         except TypeError as error:
@@ -118,12 +129,56 @@ class ModelCheck:
             error = np.abs(got - want) / max(np.abs(want).max(initial=0), 1e-30)
         error = np.where(np.isfinite(error), error, np.inf)
         worst = error.max(initial=0)
-        verdict = "ok" if worst <= self.tolerance else "imprecise" if worst <= self.limit else "wrong"
+        limit = self.limit if limit is None else limit
+        verdict = "ok" if worst <= self.tolerance else "imprecise" if worst <= limit else "wrong"
         detail = f"error {worst:.1e}"
         if per_token and verdict != "ok":
             rows = (error > self.tolerance).any(axis=-1)
             detail += f", first at token {np.flatnonzero(rows.any(axis=tuple(range(rows.ndim - 1))))[0]}"
-        self.results.append(Result(name, why, verdict, worst, detail if verdict != "ok" else ""))
+        cause = causes(got, want) if causes is not None and verdict != "ok" else None
+        verdict = "wrong" if cause else verdict         # what a known bug explains is not a matter of precision
+        self.results.append(Result(name, why, verdict, worst, detail if verdict != "ok" else "", cause))
+
+    def forward_cause(self, tokens):
+        """Return a function that finds the cause of wrong logits of `tokens` in one run."""
+        def cause(got, want):
+            got, want = got[:EXPLAINED], want[:EXPLAINED]
+            if not np.isfinite(got).all():
+                return "the logits are not finite"
+            key = tuple(tokens[:EXPLAINED])
+            if key not in self.predicted:
+                with np.errstate(all="ignore"):
+                    self.predicted[key] = {name: model.forward(tokens[:EXPLAINED])[0]
+                                           for name, model in forward_bugs(self.reference).items()}
+            bugs = {name: lambda logits=logits: logits for name, logits in self.predicted[key].items()}
+            found = nearest(got, bugs, np.abs(got - want).max())
+            return found and found[1]
+
+        return cause
+
+    def cut_cause(self, edges):
+        """Return a function that finds the cause of wrong logits of segments between `edges`."""
+        def cause(got, want):
+            def predict(change):
+                state, rows = None, []
+                for start, stop in zip(edges[:-1], edges[1:], strict=True):
+                    logits, state = self.reference.forward(self.tokens[start:stop], state and change(state))
+                    rows.append(logits)
+                return np.concatenate(rows)
+
+            bugs = {name: lambda change=change: predict(change) for name, change in state_bugs(self.reference).items()}
+            found = nearest(got, bugs, np.abs(got - want).max())
+            return found[1] if found else self.forward_cause(self.tokens)(got, want)
+
+        return cause
+
+    def gradient_cause(self, grads, inputs, targets):
+        """Return the likeliest cause of wrong gradients, or None."""
+        for cause, model in gradient_bugs(self.reference).items():
+            predicted = model.loss_and_grads(inputs, targets)[1]
+            if all(np.shape(grads[name]) == a.shape and np.abs(to_float64(grads[name]) - a).max()
+                   <= self.tolerance * np.abs(a).max(initial=1e-30) for name, a in predicted.items() if name in grads):
+                return cause
 
     def fail(self, name, why, detail):
         """Add a result that is wrong before there is an error to measure."""
@@ -145,7 +200,7 @@ class ModelCheck:
         if logits is None:
             return
         logits, state = logits
-        self.judge(name, why, logits, expected, per_token=True)
+        self.judge(name, why, logits, expected, per_token=True, causes=self.forward_cause(tokens))
         if state is not None:
             self.state(f"{name}, state", state, expected_state)
 
@@ -158,9 +213,14 @@ class ModelCheck:
             with np.errstate(all="ignore"):
                 factor = np.exp(got["log_scale"] - want["log_scale"])
             got = got | {"num": factor * got["num"], "den": factor * got["den"], "log_scale": want["log_scale"]}
+        def transposed(got, want):
+            flipped = want.swapaxes(-1, -2)
+            if np.abs(got - flipped).max() < 0.1 * np.abs(got - want).max():
+                return "the matrices of the state are transposed: " + ORIENTATION[self.generation]
+
         for field, array in want.items():
             self.judge(f"{name}.{field}", "states are saved and exchanged, in the official orientation", got[field],
-                       array)
+                       array, causes=transposed if field == "wkv" else None)
 
     def segments(self):
         """Judge forward continued from its own states, and from the reference's."""
@@ -182,7 +242,7 @@ class ModelCheck:
 
             logits = self.attempt(name, why, run)
             if logits is not None:
-                self.judge(name, why, logits, expected, per_token=True)
+                self.judge(name, why, logits, expected, per_token=True, causes=self.cut_cause(edges))
         if length < 2:
             return
         _, state = self.reference.forward(self.tokens[:length // 2])
@@ -221,7 +281,8 @@ class ModelCheck:
 
         result = self.attempt(name, why, run)
         if result is not None:
-            self.judge(name, why, result[0], expected, per_token=True)
+            self.judge(name, why, result[0], expected, per_token=True,
+                       causes=self.cut_cause(range(len(self.tokens) + 1)))
             self.state("step, state", result[1], expected_state)
 
     def loss(self):
@@ -234,12 +295,18 @@ class ModelCheck:
         loss, grads = result
         expected_loss, expected = self.reference.loss_and_grads(inputs, targets)
         self.judge(name, why, np.reshape(loss, -1), np.array([expected_loss]))
+        first = len(self.results)
         for name, gradient in expected.items():
             title, why = f"gradient of {name}", "every parameter learns"
             if name in grads:
-                self.judge(title, why, grads[name], gradient)
+                self.judge(title, why, grads[name], gradient, limit=10 * self.limit)
             else:
                 self.fail(title, why, "missing")
+        if any(r.verdict != "ok" for r in self.results[first:]):
+            cause = self.gradient_cause(grads, inputs, targets)
+            if cause:
+                self.results[first:] = [r if r.verdict == "ok" else r._replace(cause=cause, verdict="wrong")
+                                        for r in self.results[first:]]
         self.not_judged += [f"gradient of {name}, which the reference does not have" for name in grads
                             if name not in expected]
 

@@ -24,9 +24,11 @@ from .judge import judge_gradients, judge_output, judge_state, wrong
 from .precision import to_float64
 from .report import Report
 from .wkv4 import OPERATOR as WKV4
+from .wkv6 import OPERATOR as WKV6
+from .wkv7 import OPERATOR as WKV7
 
 VERSION = 2
-OPERATORS = {"wkv4": WKV4}
+OPERATORS = {"wkv4": WKV4, "wkv6": WKV6, "wkv7": WKV7}
 
 
 def write(folder, operator: str = "wkv4", max_length: int = 1000, supports_state: bool = True):
@@ -71,7 +73,8 @@ def write(folder, operator: str = "wkv4", max_length: int = 1000, supports_state
         given = {name: a.astype(np.float32) for name, a in case.inputs.items()}
         inputs = {name: a.astype(np.float64) for name, a in given.items()}
         out, state = chosen.reference(inputs)
-        given["dout"] = np.random.default_rng(n).normal(size=out.shape).astype(np.float32)
+        dout = np.random.default_rng(n).normal(size=out.shape) if case.dout is None else case.dout
+        given["dout"] = dout.astype(np.float32)
         dstate = None
         if case.dstate is not None:
             given["dstate_out"] = case.dstate.astype(np.float32)

@@ -12,22 +12,34 @@ same for all kinds: join the byte strings and read them as UTF-8. The kinds diff
 import operator
 from collections.abc import Iterable
 
+import numpy as np
+
+UNKNOWN = "\ufffd".encode()
+
 
 class Tokenizer:
     """Base class: decoding and sizes. A kind adds `encode` and `to_json`, and `to_tokenizers_json` where it can.
 
     Parameters
     ----------
-    token_bytes : list of bytes
-        The bytes that each id stands for, in the order of the ids.
+    token_bytes : list of (bytes or None)
+        The bytes that each id stands for, in the order of the ids; None for ids of which nothing is known.
+    end_of_text : int, optional
+        The id that ends a text.
 
     Attributes
     ----------
-    token_bytes : list of bytes
+    token_bytes : list of (bytes or None)
+    end_of_text : int or None
+        Training puts it between documents, and generation may end where it is drawn. None where the vocabulary has no
+        such id. A model's folder may name another one; you may set it.
+    default_end_of_text : int or None
+        The vocabulary's own.
     """
 
-    def __init__(self, token_bytes: list[bytes]):
+    def __init__(self, token_bytes: list[bytes | None], end_of_text: int | None = None):
         self.token_bytes = token_bytes
+        self.end_of_text = self.default_end_of_text = end_of_text
 
     @property
     def vocab_size(self) -> int:
@@ -59,16 +71,66 @@ class Tokenizer:
         """Return the whole tokenizer as JSON, which `tokenizer.from_json` reads."""
         raise NotImplementedError
 
-    def fits(self, rows: int) -> bool:
-        """Say whether a model with this many rows of embedding can have been made for this vocabulary.
+    def find_cut(self, text: str, start: int) -> int:
+        """Return the first place at or after `start` where cutting the text changes no token.
+
+        Parameters
+        ----------
+        text : str
+        start : int
+
+        Returns
+        -------
+        int
+            ``encode(text[:cut]) + encode(text[cut:]) == encode(text)``; the length of the text where no such place is
+            known.
 
         Examples
         --------
         >>> from rwkv_np.text.tokenizer import Bytes
-        >>> Bytes().fits(256)
-        True
+        >>> Bytes().find_cut("any place will do", 5)
+        5
         """
-        return rows == self.vocab_size
+        return len(text)
+
+    def fits(self, rows: int) -> bool:
+        """Say whether a model with this many rows of embedding can have been made for this vocabulary.
+
+        Rows beyond the vocabulary are padding, as in many published models.
+
+        Examples
+        --------
+        >>> from rwkv_np.text.tokenizer import Bytes
+        >>> Bytes().fits(256), Bytes().fits(320), Bytes().fits(100)
+        (True, True, False)
+        """
+        return rows >= self.vocab_size
+
+    def spells(self, rows: int) -> np.ndarray:
+        """Say which ids of a model stand for text.
+
+        The others are padding rows, ids that the vocabulary leaves out, and the end-of-text id where it stands for no
+        bytes. Text never encodes to them, so sampling must not draw them (the end-of-text id excepted).
+
+        Parameters
+        ----------
+        rows : int
+            The rows of the model's embedding.
+
+        Returns
+        -------
+        (rows,) bool
+
+        Examples
+        --------
+        >>> from rwkv_np.text.tokenizer import Bytes
+        >>> Bytes().spells(258)[254:].tolist()
+        [True, True, False, False]
+        """
+        spelled = np.zeros(operator.index(rows), bool)
+        known = self.token_bytes[:len(spelled)]
+        spelled[:len(known)] = [bool(spelling) for spelling in known]
+        return spelled
 
     def decode_bytes(self, tokens: Iterable[int]) -> bytes:
         """Return exactly the bytes that tokens stand for.
@@ -80,11 +142,12 @@ class Tokenizer:
         Returns
         -------
         bytes
+            An id that the vocabulary lacks, such as a padding row of the model, becomes U+FFFD.
 
         Raises
         ------
         ValueError
-            For an id outside the vocabulary.
+            For a negative id. TypeError for one that is not an integer.
 
         Examples
         --------
@@ -92,7 +155,7 @@ class Tokenizer:
         >>> Bytes().decode_bytes([195, 169])
         b'\\xc3\\xa9'
         """
-        return b"".join([self._bytes_of(token) for token in tokens])
+        return b"".join([UNKNOWN if spelling is None else spelling for spelling in map(self._look_up, tokens)])
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text that tokens stand for.
@@ -104,12 +167,13 @@ class Tokenizer:
         Returns
         -------
         str
-            Bytes that are not UTF-8, such as half of a character, become U+FFFD.
+            Bytes that are not UTF-8, such as half of a character, become U+FFFD, as does an id that the vocabulary
+            lacks.
 
         Raises
         ------
         ValueError
-            For an id outside the vocabulary.
+            For a negative id. TypeError for one that is not an integer.
 
         Examples
         --------
@@ -134,7 +198,7 @@ class Tokenizer:
         Raises
         ------
         ValueError
-            For an id outside the vocabulary.
+            For a negative id.
 
         Examples
         --------
@@ -142,20 +206,23 @@ class Tokenizer:
         >>> [Bytes().token(byte) for byte in b"a b"]
         ['a', '·', 'b']
         """
+        spelling = self._look_up(token)
+        if spelling is None:
+            return f"<{operator.index(token)}>"
         try:
-            text = self._bytes_of(token).decode()
+            text = spelling.decode()
         except UnicodeDecodeError:  # part of a character
-            return "".join(f"\\x{byte:02x}" for byte in self._bytes_of(token))
+            return "".join(f"\\x{byte:02x}" for byte in spelling)
         signs = {" ": "·", "\n": "⏎", "\t": "⇥"}
         visible = [signs.get(char) or (char if char.isprintable() else ascii(char)[1:-1]) for char in text]
         return "".join(visible) or "<end of text>"
 
-    def _bytes_of(self, token):
+    def _look_up(self, token):
+        """Return the bytes of an id, None where the vocabulary lacks it."""
         token = operator.index(token)
-        if not 0 <= token < len(self.token_bytes):
-            raise ValueError(f"token id {token} is outside this {type(self).__name__} vocabulary; "
-                             f"it must be from 0 to {len(self.token_bytes) - 1}")
-        return self.token_bytes[token]
+        if token < 0:
+            raise ValueError(f"token id {token} is negative; the ids of a vocabulary begin at 0")
+        return self.token_bytes[token] if token < len(self.token_bytes) else None
 
 
 def to_utf8(text: str | bytes) -> bytes:

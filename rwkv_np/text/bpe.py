@@ -4,14 +4,19 @@ Unlike `Bytes`, tokens are byte strings of different lengths: starting from the 
 neighbours is merged, again and again.
 """
 
+import json
+import operator
 import os
 
-from .base import Tokenizer, to_utf8
+from .base import Tokenizer
+from .library import LibraryTokenizer
 from .plain import visible_bytes
-from .reading import read_tokenizer_file
+from .reading import read_with
+
+BYTE_OF = {char: byte for byte, char in enumerate(visible_bytes())}
 
 
-class BPE(Tokenizer):
+class BPE(LibraryTokenizer):
     """Byte-level BPE, run by the `tokenizers` library. Make one with `BPE.train` or `BPE.from_file`.
 
     *Round trip.* A tokenizer trained here returns every text unchanged. `20B_tokenizer.json` first converts text to
@@ -34,19 +39,12 @@ class BPE(Tokenizer):
     """
 
     def __init__(self, json_text: str):
-        import tokenizers
+        super().__init__(json_text)
+        if not is_byte_level(json.loads(json_text)):
+            raise ValueError(f"the tokenizer's model is {type(self._library.model).__name__} and its decoder "
+                             f"{type(self._library.decoder).__name__}; they must be BPE and ByteLevel")
 
-        try:
-            self._bpe = tokenizers.Tokenizer.from_str(json_text)
-        except Exception as error:  # the library raises nothing narrower
-            raise ValueError(f"not a tokenizer that the tokenizers library reads: {error}") from None
-        model, decoder = self._bpe.model, self._bpe.decoder
-        if (type(model).__name__, type(decoder).__name__) != ("BPE", "ByteLevel"):
-            raise ValueError(f"the tokenizer's model is {type(model).__name__} and its decoder "
-                             f"{type(decoder).__name__}; they must be BPE and ByteLevel")
-        self._bpe.no_truncation()
-        self._bpe.no_padding()
-        super().__init__(list_token_bytes(self._bpe))
+    decode = Tokenizer.decode           # the bytes are exact, so joining them is too
 
     @classmethod
     def train(cls, text: str, vocab_size: int) -> "BPE":
@@ -75,6 +73,7 @@ class BPE(Tokenizer):
         """
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+        vocab_size = operator.index(vocab_size)
         if vocab_size < 256:
             raise ValueError(f"vocab_size is {vocab_size} but must be at least 256, one for each byte")
         bpe = Tokenizer(models.BPE())
@@ -93,45 +92,34 @@ class BPE(Tokenizer):
         ValueError
             Naming the file, if it is not a byte-level BPE. OSError if it cannot be read.
         """
-        return read_tokenizer_file(path, cls)
+        return read_with(path, cls)
 
-    def encode(self, text: str | bytes) -> list[int]:
-        """Split a text by the merges. Parameters and errors as in `Tokenizer.encode`."""
-        return self._bpe.encode(to_utf8(text).decode(), add_special_tokens=False).ids
+    def spell(self, name: str, token: int) -> bytes:
+        """Return the bytes of one ordinary id, exactly: the file writes each as a visible character.
 
-    def to_json(self) -> str:
-        """Return the tokenizer in the format of the `tokenizers` library, which other programs read too."""
-        return self._bpe.to_str()
+        Raises
+        ------
+        ValueError
+            For a character that stands for no byte.
+        """
+        try:
+            return bytes(BYTE_OF[char] for char in name)
+        except KeyError as error:
+            raise ValueError(f"token {token} is {name!r}, but {error} stands for no byte") from None
 
-    to_tokenizers_json = to_json
 
-
-def list_token_bytes(bpe) -> list[bytes]:
-    """Return the bytes that each id of a byte-level BPE stands for.
+def is_byte_level(content: dict) -> bool:
+    """Say whether a file of the `tokenizers` library is a BPE over bytes.
 
     Parameters
     ----------
-    bpe : tokenizers.Tokenizer
+    content : dict
+        What its JSON holds.
 
-    Returns
-    -------
-    list of bytes
-        Special tokens are spelled out.
-
-    Raises
-    ------
-    ValueError
-        If a token is not written in `visible_bytes`, or the ids have gaps.
+    Examples
+    --------
+    >>> is_byte_level({"model": {"type": "BPE"}, "decoder": {"type": "ByteLevel"}})
+    True
     """
-    byte_of = {char: byte for byte, char in enumerate(visible_bytes())}
-    special = bpe.get_added_tokens_decoder()
-    token_bytes = {}
-    for text, token in bpe.get_vocab().items():
-        try:
-            token_bytes[token] = text.encode() if token in special else bytes(byte_of[char] for char in text)
-        except KeyError as error:
-            raise ValueError(f"token {token} is {text!r}, but {error} stands for no byte") from None
-    for token in range(len(token_bytes)):
-        if token not in token_bytes:
-            raise ValueError(f"of {len(token_bytes)} tokens none has the id {token}; ids must have no gaps")
-    return [token_bytes[token] for token in range(len(token_bytes))]
+    steps = json.dumps([content.get("pre_tokenizer"), content.get("decoder")])
+    return content["model"].get("type", "BPE") == "BPE" and "ByteLevel" in steps

@@ -25,6 +25,10 @@ class Bytes(Tokenizer):
         """Split text, or any bytes, into bytes. Parameters and errors as in `Tokenizer.encode`."""
         return list(to_utf8(text))
 
+    def find_cut(self, text: str, start: int) -> int:
+        """Return `start`: text may be cut between any two characters. See `Tokenizer.find_cut`."""
+        return min(start, len(text))
+
     def to_json(self) -> str:
         """Return the tokenizer as JSON, which `tokenizer.from_json` reads."""
         return json.dumps({"kind": "bytes"})
@@ -41,6 +45,8 @@ class Bytes(Tokenizer):
 
 class Characters(Tokenizer):
     """Every character is a token; the vocabulary is the distinct characters of a text, in Unicode order.
+
+    `from_vocabulary` takes them in the order of their ids instead.
 
     Any other character cannot be encoded; the ValueError names it. The name of a special token is spelled letter by
     letter, like any word.
@@ -68,8 +74,46 @@ class Characters(Tokenizer):
     def __init__(self, text: str):
         if not text:
             raise ValueError("text is empty; it must hold every character of the vocabulary")
-        self._ids = {character: token for token, character in enumerate(sorted(set(text)))}
-        super().__init__([character.encode() for character in self._ids])
+        self._set_vocabulary(sorted(set(text)))
+
+    @classmethod
+    def from_vocabulary(cls, characters: list[str] | str) -> "Characters":
+        """Make a tokenizer whose ids are the places of the characters in a list.
+
+        Parameters
+        ----------
+        characters : list of str, or str
+            Distinct single characters.
+
+        Raises
+        ------
+        ValueError
+            For an empty list, an entry that is no single character, and one that is there twice.
+
+        Examples
+        --------
+        >>> Characters.from_vocabulary(["b", "a"]).encode("ab")
+        [1, 0]
+        """
+        if not characters:
+            raise ValueError("characters are empty; the vocabulary needs at least one")
+        first = {}
+        for token, character in enumerate(characters):
+            if not isinstance(character, str) or len(character) != 1:
+                raise ValueError(f"entry {token} is {str(character)[:40]!r} but must be a single character")
+            if first.setdefault(character, token) != token:
+                raise ValueError(f"entry {token} is {character!r}, as is {first[character]}; they must differ")
+        tokenizer = cls.__new__(cls)
+        tokenizer._set_vocabulary(characters)
+        return tokenizer
+
+    def _set_vocabulary(self, characters):
+        self._ids = {character: token for token, character in enumerate(characters)}
+        super().__init__([character.encode() for character in characters])
+
+    def find_cut(self, text: str, start: int) -> int:
+        """Return `start`: text may be cut between any two characters. See `Tokenizer.find_cut`."""
+        return min(start, len(text))
 
     def encode(self, text: str | bytes) -> list[int]:
         """Split a text into characters. Parameters and errors as in `Tokenizer.encode`."""

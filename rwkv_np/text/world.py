@@ -8,7 +8,7 @@ import json
 import os
 
 from .base import Tokenizer, to_utf8
-from .reading import read_tokenizer_file
+from .reading import read_with
 
 
 class World(Tokenizer):
@@ -40,7 +40,8 @@ class World(Tokenizer):
     """
 
     def __init__(self, entries: list[bytes]):
-        super().__init__([b"", *entries])
+        super().__init__([b"", *entries], end_of_text=0)
+        self._pairs = None
         self._ids, self._lengths = {}, {}  # the latter: first two bytes -> lengths of entries that begin so
         for token, entry in enumerate(self.token_bytes):
             if entry in self._ids:
@@ -93,11 +94,16 @@ class World(Tokenizer):
         ValueError
             Naming the file and the line. OSError if it cannot be read.
         """
-        return read_tokenizer_file(path, cls.from_text)
+        return read_with(path, cls.from_text)
 
-    def fits(self, rows: int) -> bool:
-        """Say whether a model can have been made for this vocabulary: the official ones have 65536 rows, six unused."""
-        return rows in (self.vocab_size, 65536)
+    def find_cut(self, text: str, start: int) -> int:
+        """Return the first place between two bytes that stand side by side in no entry. See `Tokenizer.find_cut`."""
+        if self._pairs is None:
+            self._pairs = {entry[at:at + 2] for entry in self.token_bytes for at in range(len(entry) - 1)}
+        for cut in range(max(start, 1), len(text)):
+            if text[cut - 1].encode()[-1:] + text[cut].encode()[:1] not in self._pairs:
+                return cut
+        return len(text)
 
     def encode(self, text: str | bytes) -> list[int]:
         """Split text, or any bytes, into the longest entries that fit. Errors as in `Tokenizer.encode`."""

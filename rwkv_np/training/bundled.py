@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files.checkpoint import BUNDLED_MODEL, atomic_write, load, save
+from ..files.atomic import atomic_write
+from ..files.bundled import BUNDLED_MODEL
+from ..files.checkpoint import load, save
 from ..rwkv4 import RWKV4
 from ..sampling import generate
 from ..study import trace
@@ -44,7 +46,7 @@ def make(folder="out/pretrained"):
     Returns
     -------
     int
-        The exit code: 130 after Ctrl-C, else 0.
+        The exit code: 130 after Ctrl-C, 128 + its number after another signal, else 0.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def make(folder="out/pretrained"):
         If `folder` holds a run with another configuration or text.
     """
     folder, corpus, tokenizer = Path(folder), corpora.embedded(), Bytes()
-    tokens, held_out = (np.array(tokenizer.encode(text)) for text in (corpus.train, corpus.validation))
+    tokens, held_out = corpus.encode(tokenizer)
     initial = RWKV4.init(tokenizer.vocab_size, d_model=128, n_layer=4, seed=CONFIG.seed)
     if (folder / "training.safetensors").exists():
         run = Run.load(folder / "training.safetensors")
@@ -65,7 +67,7 @@ def make(folder="out/pretrained"):
         run = Run.start(model, CONFIG)
     train(run, tokens, held_out, save=lambda run: run.save(folder / "training.safetensors"))
     if run.interrupted:
-        return 130
+        return 128 + run.interrupted
     BUNDLED_MODEL.parent.mkdir(exist_ok=True)
     save(run.best_model(), BUNDLED_MODEL, "float16")
     with atomic_write(BUNDLED_MODEL.with_suffix(".md")) as file:

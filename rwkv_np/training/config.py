@@ -4,11 +4,14 @@ A configuration is stored in every file that a run leaves, so that the run can b
 """
 
 import math
-from dataclasses import asdict, dataclass, fields
+import operator
+from dataclasses import dataclass, fields
 
 # The names of the fields in files written before version 0.2.
 OLD_NAMES = {"steps": "max_steps", "batch": "batch_size", "context": "context_length", "clip": "grad_clip",
              "final_rate": "min_lr_ratio", "vector_rate": "vector_lr_scale", "average": "ema_decay"}
+# What runs did before there was a field for it; other fields had their default values.
+BEFORE = {"validation_tokens": 0}
 
 
 @dataclass
@@ -17,8 +20,8 @@ class TrainConfig:
 
     Raises
     ------
-    ValueError
-        If a value is out of its range, naming the field.
+    ValueError, TypeError
+        If a value is out of its range, or not a number of the field's type, naming the field.
 
     Examples
     --------
@@ -49,15 +52,24 @@ class TrainConfig:
     # the run
     workers: int = 1                # processes that share a step, some sequences of the batch each
     validate_every: int = 250       # steps between measurements of the held-out loss; each is also a checkpoint
+    validation_tokens: int = 131072     # held-out tokens measured each time, the same ones, evenly spread; 0: all
     seed: int = 0                   # of the batches, of dropout and of the first weights
 
     def __post_init__(self):
         lowest = dict.fromkeys(("max_steps", "batch_size", "context_length", "workers", "validate_every"), 1)
         below = dict.fromkeys(("beta1", "beta2", "dropout", "ema_decay"), 1)
-        for name, value in asdict(self).items():
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
             low, high = lowest.get(name, 0), below.get(name, math.inf)
-            if not low <= value < high:
-                raise ValueError(f"{name} is {value} but must be at least {low} and below {high}")
+            try:                                        # NumPy's numbers become Python's, which JSON can store
+                number = operator.index(value) if field.type is int else float(value)
+            except (TypeError, ValueError):
+                kind = "an integer" if field.type is int else "a number"
+                raise TypeError(f"{name} is {value!r} but must be {kind}") from None
+            if not low <= number < high:
+                raise ValueError(f"{name} is {value} but must be at least {low}"
+                                 + (f" and below {high}" if high < math.inf else " and finite"))
+            setattr(self, name, number)
 
 
 # Named configurations: the sizes of the model, and how to train it.
@@ -80,8 +92,8 @@ def stored_config(metadata):
     Parameters
     ----------
     metadata : dict
-        With "train_config", or "recipe" in files written before version 0.2. Fields that are missing have their
-        default values.
+        With "train_config", or "recipe" in files written before version 0.2. Missing fields get the values with which
+        the run goes on as it was.
 
     Returns
     -------
@@ -99,4 +111,4 @@ def stored_config(metadata):
     """
     stored = metadata["train_config"] if "train_config" in metadata else {
         OLD_NAMES.get(name, name): value for name, value in metadata["recipe"].items()}
-    return TrainConfig(**{f.name: stored.get(f.name, f.default) for f in fields(TrainConfig)})
+    return TrainConfig(**{f.name: stored.get(f.name, BEFORE.get(f.name, f.default)) for f in fields(TrainConfig)})

@@ -1,18 +1,41 @@
-"""The training loop: batches, steps, validation, checkpoints, and a clean stop at Ctrl-C."""
+"""The training loop: batches, steps, validation, checkpoints, an orderly stop, and divergence."""
 
 import contextlib
+import math
 import signal
-import threading
 import time
 
 import numpy as np
 
 from .evaluation import evaluate
+from .progress import NoProgress, ProgressBar
+from .signals import handle_stop_signals
 from .workers import Workers
 
 
-def train(run, tokens, validation, save=None, progress=True, describe=None):
-    """Continue `run` until its last step, or until Ctrl-C.
+class Diverged(ArithmeticError):
+    """Say that training diverged: a loss or a weight is not finite any more.
+
+    Parameters
+    ----------
+    run : Run
+    reason : str or Exception
+
+    Examples
+    --------
+    >>> import rwkv_np
+    >>> from rwkv_np.training import Run, TrainConfig
+    >>> print(Diverged(Run.start(rwkv_np.RWKV4.init(16, 8, 1), TrainConfig()), "the loss is nan"))
+    training diverged at step 0 (the loss is nan); lower the learning rate, which is 0.004
+    """
+
+    def __init__(self, run, reason):
+        super().__init__(f"training diverged at step {run.step} ({reason}); lower the learning rate, which is "
+                         f"{run.config.learning_rate:g}")
+
+
+def train(run, tokens, validation, save=None, progress: bool = True, describe=None):
+    """Continue `run` until its last step, or until Ctrl-C or another signal asks to stop.
 
     Parameters
     ----------
@@ -20,6 +43,7 @@ def train(run, tokens, validation, save=None, progress=True, describe=None):
         Changed in place. At the end ``run.model.params`` are the last weights, ``run.best`` the best ones. With
         more than one worker the arrays in ``run.model.params`` are replaced by others.
     tokens, validation : (N,) int arrays
+        Of any integer dtype: uint16 takes the least memory.
     save : callable, optional
         Called with the run after each validation and when it stops early, to store it.
     progress : bool
@@ -35,12 +59,16 @@ def train(run, tokens, validation, save=None, progress=True, describe=None):
     Raises
     ------
     ValueError
-        If the text is shorter than one sequence.
+        If the text is shorter than one sequence, or holds ids outside the vocabulary.
+    Diverged
+        If a loss or a weight is not finite any more. What was saved before stays as it is.
+    WorkerDied
+        If a worker process dies.
 
     Notes
     -----
-    The first Ctrl-C finishes the step and returns with ``run.interrupted`` true; a second one raises
-    KeyboardInterrupt at once.
+    The first Ctrl-C finishes the step and returns with ``run.interrupted`` set; a second one raises KeyboardInterrupt
+    at once. SIGTERM and SIGHUP do the same as the first Ctrl-C.
 
     Examples
     --------
@@ -53,28 +81,46 @@ def train(run, tokens, validation, save=None, progress=True, describe=None):
     >>> [step for step, _ in run.validations], run.losses[-1] < run.losses[0]
     ([0, 20], True)
     """
-    config, tokens = run.config, np.asarray(tokens)
-    if len(tokens) < config.context_length + 1:
-        raise ValueError(f"the training text has {len(tokens)} tokens but a context_length of {config.context_length} "
-                         f"needs at least {config.context_length + 1}")
-    with (_interrupts(run), _progress_bar(run, progress, describe) as report,
+    config, tokens, validation = run.config, np.asarray(tokens), np.asarray(validation)
+    check_text(run.model, tokens, "tokens", config.context_length + 1)
+    check_text(run.model, validation, "validation", 2)
+    with (_stop_signals(run), ProgressBar(run, describe) if progress else NoProgress() as report,
           Workers(run.model, config.workers) if config.workers > 1 else contextlib.nullcontext(run.model) as learner):
         while True:
             due = run.step % config.validate_every == 0 or run.step == config.max_steps
             if due and (not run.validations or run.validations[-1][0] != run.step):
-                with _timed(run):
+                with _timed(run), _watch_for_divergence(run):
                     validate(run, validation)
                 report.validation(run)
                 if save:
                     save(run)
             if run.step == config.max_steps or run.interrupted:
                 break
-            with _timed(run):
+            with _timed(run), _watch_for_divergence(run):
                 step(run, learner, tokens)
             report.step(run)
         if run.interrupted and save:
             save(run)
     return run
+
+
+def check_text(model, tokens, name, least):
+    """Raise a ValueError unless tokens are (N,) ids of the model's vocabulary, N at least `least`.
+
+    Examples
+    --------
+    >>> import rwkv_np
+    >>> check_text(rwkv_np.RWKV4.init(16, 8, 1), np.arange(20), "tokens", least=2)
+    Traceback (most recent call last):
+    ValueError: tokens hold the id 19 but must be from 0 to 15, the model's vocabulary
+    """
+    if tokens.ndim != 1 or len(tokens) < least:
+        raise ValueError(f"{name} have shape {tokens.shape} but must be (N,) with N of at least {least}, "
+                         "one token more than a sequence")
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high >= model.vocab_size:
+        raise ValueError(f"{name} hold the id {low if low < 0 else high} but must be from 0 to "
+                         f"{model.vocab_size - 1}, the model's vocabulary")
 
 
 def step(run, learner, tokens):
@@ -101,7 +147,11 @@ def step(run, learner, tokens):
     starts = run.rng.integers(len(tokens) - config.context_length, size=config.batch_size)
     windows = tokens[starts[:, None] + np.arange(config.context_length + 1)]            # (B, context_length + 1)
     loss, grads = learner.loss_and_grads(windows[:, :-1], windows[:, 1:], dropout=config.dropout, rng=run.rng)
-    run.adam.update(run.model.params, grads, run.step, config)
+    if not math.isfinite(loss):
+        raise Diverged(run, f"the loss is {loss}")
+    norm = run.adam.update(run.model.params, grads, run.step, config)
+    if not math.isfinite(norm):
+        raise Diverged(run, f"the norm of the gradient is {norm}")
     run.step += 1
     run.losses.append(loss)
     if config.ema_decay:
@@ -131,7 +181,9 @@ def validate(run, validation):
     ([0], True)
     """
     model = run.current_model()
-    loss = evaluate(model, validation, run.config.context_length)
+    loss = evaluate(model, validation, run.config.context_length, max_tokens=run.config.validation_tokens)
+    if not math.isfinite(loss):
+        raise Diverged(run, f"the held-out loss is {loss}")
     if loss < run.best_loss:
         run.best = {name: p.copy() for name, p in model.params.items()}
     run.validations.append((run.step, loss))
@@ -145,57 +197,26 @@ def _timed(run):
 
 
 @contextlib.contextmanager
-def _interrupts(run):
-    """Let Ctrl-C set ``run.interrupted``, and a second one raise KeyboardInterrupt. In the main thread only."""
-    run.interrupted = False
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _stop_signals(run):
+    """Let signals that ask to stop set ``run.interrupted``; Ctrl-C after that raises KeyboardInterrupt."""
+    run.interrupted = 0
 
-    def first(*_):
-        run.interrupted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    def stop(number):
+        if run.interrupted and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        run.interrupted = run.interrupted or int(number)
 
-    before = signal.signal(signal.SIGINT, first)
-    try:
+    with handle_stop_signals(stop):
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
-def _progress_bar(run, shown, describe):
-    if not shown:
-        yield _Silence()
-        return
-    from tqdm import tqdm
-    with contextlib.closing(tqdm(total=run.config.max_steps, initial=run.step, unit="step", dynamic_ncols=True)) as bar:
-        yield _ProgressBar(bar, describe or (lambda nats: f"{nats:.3f} nats"), run.seconds)
-
-
-class _Silence:
-    def step(self, run):
-        pass
-
-    def validation(self, run):
-        pass
-
-
-class _ProgressBar:
-    """Show the training loss, smoothed, the speed, and a line for each validation."""
-
-    def __init__(self, bar, describe, seconds):
-        self.bar, self.describe, self.seconds, self.loss = bar, describe, seconds, None
-
-    def step(self, run):
-        loss, config = run.losses[-1], run.config
-        self.loss = loss if self.loss is None else 0.95 * self.loss + 0.05 * loss
-        speed = config.batch_size * config.context_length / (run.seconds - self.seconds)
-        self.seconds = run.seconds
-        self.bar.set_postfix_str(f"loss {self.describe(self.loss)}, {speed:,.0f} tokens/s", refresh=False)
-        self.bar.update()
-
-    def validation(self, run):
-        step, loss = run.validations[-1]
-        self.bar.write(f"  step {step:5d}   held-out {self.describe(loss)}")
-        self.seconds = run.seconds
+def _watch_for_divergence(run):
+    """Turn what broken weights cause into `Diverged`."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield
+    except ValueError as error:                         # the model names a weight that is not finite any more
+        if run.step == 0:
+            raise
+        raise Diverged(run, f"the model refuses its weights: {str(error).split(' but ')[0]}") from None

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ..files.checkpoint import CheckpointError, read_tensors, write_tensors
+from ..files.errors import CheckpointError
+from ..files.tensors import read_tensors, write_tensors
 from ..language_model import model_class
 from .adam import Adam
 from .config import TrainConfig, stored_config
@@ -37,8 +38,8 @@ class Run:
         The running average of the weights, if ``config.ema_decay`` asks for one.
     seconds : float
         Time spent on steps and validation.
-    interrupted : bool
-        Whether `train` returned early.
+    interrupted : int
+        The number of the signal that made `train` return early, such as 2 for Ctrl-C; 0: none.
 
     Examples
     --------
@@ -59,7 +60,7 @@ class Run:
     best: dict | None = None
     average: dict | None = None
     seconds: float = 0.0
-    interrupted: bool = False
+    interrupted: int = 0
 
     @classmethod
     def start(cls, model, config):
@@ -73,12 +74,11 @@ class Run:
 
     def current_model(self):
         """Return the model that is validated now: with the averaged weights, if there are any."""
-        return self.model if self.average is None else type(self.model)(self.average)
+        return self.model if self.average is None else self.model.with_params(self.average)
 
     def best_model(self):
         """Return a model with the best weights so far; its metadata say how it was trained."""
-        model = type(self.model)(self.best or self.current_model().params)
-        model.tokenizer = self.model.tokenizer
+        model = self.model.with_params(self.best or self.current_model().params)
         model.metadata = {**self.model.metadata, "train_config": asdict(self.config), "steps_done": self.step,
                           "validation_nats_per_token": self.best_loss if self.validations else None}
         return model

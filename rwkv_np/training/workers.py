@@ -35,6 +35,10 @@ def default_count(batch_size):
     return min(os.cpu_count() or 1, 4, batch_size)
 
 
+class WorkerDied(RuntimeError):
+    """Say which worker process died, in the first line, and what it wrote last, in the others."""
+
+
 class Workers(contextlib.AbstractContextManager):
     """Start processes that share a training step, one shard of the batch each.
 
@@ -42,8 +46,8 @@ class Workers(contextlib.AbstractContextManager):
     ----------
     model : object
         With ``params``, a dict of arrays, and ``loss_and_grads``; its class can be imported, and called with ``params``
-        alone. Until `close`, ``params`` holds shared arrays of the same values: edit or replace them, and the workers
-        see it.
+        alone; ``metadata``, if there is any, goes with it. Until `close`, ``params`` holds shared arrays of the same
+        values: edit or replace them, and the workers see it.
     count : int
         The number of processes. Dropout's random numbers depend on it, and so does rounding.
 
@@ -51,8 +55,10 @@ class Workers(contextlib.AbstractContextManager):
     ------
     ValueError
         If `count` is not an int of at least 1.
-    RuntimeError
-        If a process cannot make the model, with the last lines that it wrote.
+    WorkerDied
+        If a process cannot make the model.
+    OSError
+        If there is no room for the shared arrays.
 
     Examples
     --------
@@ -77,12 +83,12 @@ class Workers(contextlib.AbstractContextManager):
             for number in range(1, 1 + count):
                 self._workers.append(_Worker(f"worker {number} of {count}"))
             path = Path(self._folder.name, "arrays")
-            path.write_bytes(bytes(total))                          # takes the room now; later it would be a bus error
+            _fill_with_zeros(path, total)
             shared, *self._grads = (_arrays(path, layout, n * size) for n in range(1 + count))
             for name, array in model.params.items():
                 shared[name][...] = array
             for number, worker in enumerate(self._workers, 1):
-                worker.send((type(model), path, layout, number * size))
+                worker.send((type(model), getattr(model, "metadata", None), path, layout, number * size))
             for worker in self._workers:
                 worker.receive()
             self._folder.cleanup()                                  # all have it open: nothing is left if we are killed
@@ -109,9 +115,8 @@ class Workers(contextlib.AbstractContextManager):
 
         Raises
         ------
-        RuntimeError
-            If a worker dies, with the last lines that it wrote; all workers are then ended. What the model raises is
-            raised here too.
+        WorkerDied
+            If a worker dies; all workers are then ended. What the model raises is raised here too.
         """
         inputs, targets = np.asarray(inputs), np.asarray(targets)
         if inputs.ndim != 2 or inputs.shape != targets.shape or inputs.size == 0:
@@ -179,7 +184,12 @@ class _Worker:
             code = self.process.wait()
             self.errors.seek(0)
             lines = self.errors.read().decode(errors="replace").splitlines()[-10:]
-            raise RuntimeError("\n".join([f"{self.name} died with exit code {code}", *lines])) from None
+            if code < 0:                                            # on POSIX: ended by a signal
+                how = f"was killed by {signal.Signals(-code).name}"
+                how += "; perhaps memory ran out" if -code == signal.SIGKILL else ""
+            else:
+                how = f"died with exit code {code}"
+            raise WorkerDied("\n".join([f"{self.name} {how}", *lines])) from None
 
     def end(self):
         self.process.kill()                                         # it holds nothing that must be saved
@@ -193,8 +203,10 @@ def serve():
     signal.signal(signal.SIGINT, signal.SIG_IGN)                    # where there are no sessions: Windows
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)                                                   # keeps what is printed apart from the answers
-    kind, path, layout, start = pickle.load(questions)
+    kind, metadata, path, layout, start = pickle.load(questions)
     model, out = kind(_arrays(path, layout, 0)), _arrays(path, layout, start)
+    if metadata is not None:                                        # it may say what the group norm's epsilon is
+        model.metadata = metadata
     answer = "ready"
     with contextlib.suppress(EOFError):                             # the parent is gone
         while True:
@@ -224,6 +236,18 @@ def _layout(params):
         layout[name] = size, array.shape, array.dtype
         size += -(-array.nbytes // 64) * 64                         # each array begins with a cache line
     return layout, size
+
+
+def _fill_with_zeros(path, size):
+    """Write so many bytes: the room is taken now, as a lack of it would be a bus error later."""
+    zeros = bytes(min(size, 2**24))
+    try:
+        with open(path, "xb") as file:
+            for start in range(0, size, len(zeros)):
+                file.write(zeros[:size - start])
+    except OSError as error:
+        raise OSError(error.errno, f"no room for {size / 1e6:,.0f} MB of arrays that the workers share in "
+                                   f"{path.parent.parent}: {error.strerror}") from None
 
 
 def _arrays(path, layout, start):

@@ -125,7 +125,9 @@ def segment(lam, k, v):
     lam, k, v = (np.asarray(x, dtype=np.float64) for x in (lam, k, v))
     lam_after = sum_before(lam[..., ::-1, :, :])[..., ::-1, :, :]                   # over the tokens after i
     written = np.einsum("...ihn,...ihm->...hnm", np.exp(lam_after) * k, v)
-    return lam.sum(axis=-3), written
+    with np.errstate(over="ignore"):
+        log_decay = lam.sum(axis=-3)
+    return log_decay, written
 
 
 def combine(earlier, later):

@@ -1,7 +1,7 @@
 """RWKV-7's operator: a matrix that is written, faded and *corrected*, the delta rule.
 
-Unlike RWKV-6's operator, which only adds to a fading matrix, this one can take back what it has stored: before a token
-writes, it may read the value stored under a key and remove all or part of it. Per head::
+Unlike RWKV-6's operator, which only adds to a fading matrix, this one can take back what it has stored:
+before a token writes, it may read the value stored under a key and remove all or part of it. Per head::
 
     S_t   = S_{t-1} (diag(w_t) + a_t b_t^T) + v_t k_t^T           w_t = e^lam_t
     out_t = S_t r_t
@@ -23,12 +23,13 @@ b       (..., T, H, N)    where that value is added back, sa b^T; together a and
 
 ``...`` is any number of batch axes, or none; T is time, H heads, N and M the sizes of key and value.
 
-The model sets a = -kappa and b = alpha * kappa with |kappa| = 1 and alpha in (0, 1). If alpha = 1 in all channels, this
-erases the value under kappa; if then k = kappa, the new value replaces it: an *overwrite* (w = 1)::
+The model sets a = -kappa and b = alpha * kappa with |kappa| = 1 and alpha in (0, 1). With w = 1 and alpha = 1
+this erases the value under kappa; if k = kappa too, the new value replaces it, an *overwrite*::
 
     S_t kappa = S_{t-1} kappa - (S_{t-1} kappa) (kappa . kappa) + v (kappa . kappa) = v
 
-With smaller alpha it goes part of the way, one step of gradient descent on |S kappa - v|^2 / 2. The model's lam lies in
+With one smaller alpha for all channels, and k = alpha kappa, S kappa goes part of the way from the old value to
+v: a step of gradient descent on |S kappa - v|^2 / 2 with learning rate alpha. The model's lam lies in
 (-e^-0.5, 0) = (-0.6065, 0). The state is not bounded: admissible tokens in an adverse order can make it grow.
 
 Read the files in this order; each is one idea, and all compute the same function:

@@ -1,8 +1,8 @@
 """Without waiting for the previous token: the matrix of all pairs, the scan, and chunks.
 
-**All pairs.** Inside any segment, write the row sa_t for S_{t-1} a_t and P_t = lam_1 + ... + lam_t. Unrolling the
-recurrence shows a linear attention in which every token writes twice, v_i under k_i and sa_i under b_i. The four
-matrices of scores are, for t the reading token and i the writing one::
+**All pairs.** Inside any segment, write the row sa_t for S_{t-1} a_t and P_t = lam_1 + ... + lam_t.
+Unrolling the recurrence shows a linear attention in which every token writes twice, v_i under k_i and sa_i
+under b_i. The four matrices of scores are, for t the reading token and i the writing one::
 
     M_rk[t, i] = sum_n r_t k_i e^(P_t - P_i)      M_rb[t, i] likewise with b_i       i <= t: read after the update
     M_ak[t, i] = sum_n a_t k_i e^(P_{t-1} - P_i)  M_ab[t, i] likewise with b_i       i <  t: read before it
@@ -12,17 +12,17 @@ From the empty state, with V and SA the rows v_i and sa_i::
     SA  = M_ab SA + M_ak V                        so  SA = (I - M_ab)^-1 M_ak V
     OUT = M_rb SA + M_rk V                        so  OUT = [M_rk + M_rb (I - M_ab)^-1 M_ak] V
 
-I - M_ab is unit lower triangular: it is solved row by row, exactly and without pivots. The bracket is the effective
-attention matrix, `all_pairs_weights`. Its entries may be negative: a token can be unread again.
+I - M_ab is unit lower triangular: it is solved row by row, exactly and without pivots. The bracket is the
+effective attention matrix, `all_pairs_weights`. Its entries may be negative: a token can be unread again.
 
-**Scan.** A token is the affine map S -> S A + B with A = diag(w) + a b^T and B = v k^T. Two maps in a row are one map
-(`combine`), and the composition is associative, so log2(T) rounds give every prefix. But A is a full N x N matrix as
-soon as two are multiplied: one `combine` is a product of matrices, N^2 (N + M) multiplications, where a step of the
-recurrence takes 5 N M. The scan therefore costs of the order of N times the work, and memory for T states. In
-RWKV-6 A is diagonal and a merge costs no more than a step.
+**Scan.** A token is the affine map S -> S A + B with A = diag(w) + a b^T and B = v k^T. Two maps in a row
+are one map (`combine`), and the composition is associative, so log2(T) rounds give every prefix. But A is a
+full N x N matrix as soon as two are multiplied: one `combine` is a product of matrices, N^2 (N + M)
+multiplications, where a step of the recurrence takes 5 N M. The scan therefore costs of the order of N times
+the work, and memory for T states. In RWKV-6 A is diagonal and a merge costs no more than a step.
 
-**Chunks** keep that same composition in the shape it has, diagonal plus rank L: the sums above inside L tokens, the
-recurrence between them. docs/delta-rule.md derives it (the WY form).
+**Chunks** keep that same composition in the shape it has, diagonal plus rank L: the sums above inside L
+tokens, the recurrence between them. docs/delta-rule.md derives it (the WY form).
 """
 
 from typing import NamedTuple
@@ -72,8 +72,8 @@ def all_pairs_weights(r, lam, k, a, b):
     Returns
     -------
     weights : (..., H, T, T)
-        From the empty state, out[..., t, h, :] = sum_i weights[..., h, t, i] v[..., i, h, :]; 0 for i > t. In the
-        dtype of r, computed in float64. T^2 N work, T^2 + T N memory.
+        From the empty state, out[..., t, h, :] = sum_i weights[..., h, t, i] v[..., i, h, :]; 0 for i > t.
+        In the dtype of r, computed in float64. T^2 N work, T^2 + T N memory.
 
     Raises
     ------
@@ -149,8 +149,9 @@ def combine(earlier, later):
 def scan(r, lam, k, v, a, b, state=None):
     """Compute the operator by an associative scan: log2(T) rounds in which all positions work in parallel.
 
-    Before a round, position t holds the transition of the `reach` tokens that end at t; the round combines it with
-    the one `reach` places earlier, so `reach` doubles (Hillis and Steele, 1986, doi:10.1145/7902.7903).
+    Before a round, position t holds the transition of the `reach` tokens that end at t; the round combines
+    it with the one `reach` places earlier, so `reach` doubles (Hillis and Steele, 1986,
+    doi:10.1145/7902.7903).
 
     For understanding only: T log2(T) products of N x N matrices. Parameters, returns and errors are those of
     `recurrent`; any lam <= 0.
@@ -180,7 +181,7 @@ def scan(r, lam, k, v, a, b, state=None):
 
 
 def chunked(r, lam, k, v, a, b, state=None, chunk=None):
-    """Compute the operator chunk by chunk: few products of matrices inside a chunk, the recurrence between chunks.
+    """Compute the operator by chunks: products of matrices inside a chunk, the recurrence from chunk to chunk.
 
     Parameters
     ----------
@@ -201,8 +202,8 @@ def chunked(r, lam, k, v, a, b, state=None, chunk=None):
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what it was and what it must be; also for lam < -0.61, which the model does not produce
-        and which would overflow.
+        Naming the argument, what it was and what it must be; also for lam < -0.61, which the model does not
+        produce and which would overflow.
 
     Notes
     -----
@@ -217,7 +218,7 @@ def chunked(r, lam, k, v, a, b, state=None, chunk=None):
     >>> bool(np.allclose(wkv7.chunked(*inputs, chunk=8)[0], wkv7.recurrent(*inputs)[0], rtol=0, atol=1e-12))
     True
     """
-    dtype, arrays, S = check_arguments(r, lam, k, v, a, b, state, slowest=MIN_LAM)
+    dtype, arrays, S = check_arguments(r, lam, k, v, a, b, state, least=MIN_LAM)
     chunk = check_chunk(chunk, default=16, most=MAX_CHUNK)
     out = np.empty(arrays[3].shape, dtype)
     for start in range(0, out.shape[-3], chunk):

@@ -6,13 +6,13 @@ Per head, with the state S (M, N), values along its rows and keys along its colu
     S_t   = S_{t-1} diag(w_t) + sa_t b_t^T + v_t k_t^T            w_t = e^lam_t
     out_t = S_t r_t                                               read after the update
 
-The stored value is read from S_{t-1}, *before* the decay. The token's own v k^T is in the state when it is read, so
-there is no bonus u as in RWKV-6.
+The stored value is read from S_{t-1}, *before* the decay. The token's own v k^T is in the state when it is
+read, so there is no bonus u as in RWKV-6.
 
-**Why the argument is lam, and the state float64.** In float32, w = 1 - 1e-6 is stored as a rate of 9.54e-7, an error
-of 5% of the half-life, whereas lam = -1e-6 keeps seven digits. And a float32 state that decays slowly rounds in the
-same direction at every step: after 2^17 tokens at a rate of 1e-4 it is off by 2e-4. One float64 matrix per head costs
-little and removes the problem.
+**Why the argument is lam, and the state float64.** In float32, w = 1 - 1e-6 is stored as a rate of 9.54e-7,
+which is 5% off; lam = -1e-6 keeps seven digits. And a float32 state that decays slowly rounds at every step,
+often in the same direction: with random tokens that erase nothing and a rate of 1e-4 it is off by 3e-4 after
+2^17 tokens. One float64 matrix per head costs little and removes the problem.
 """
 
 import numpy as np
@@ -67,9 +67,9 @@ def step(r, lam, k, v, a, b, state=None):
 
     Notes
     -----
-    Paper: arXiv:2503.14456, section 4. Official counterpart: ``RWKV_x070_TMix_one`` in
-    https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v7/rwkv_v7_demo_rnn.py, which forms a = -kappa and
-    b = alpha kappa inline.
+    Paper: arXiv:2503.14456. Official counterpart: the lines on ``state`` in ``time_mixing__`` of
+    https://github.com/BlinkDL/RWKV-LM/blob/70065ce571393505697d0aea5b34264c2ffc43ad/RWKV-v7/rwkv_v7_demo_rnn.py
+    (there a = -kk, b = kk * a).
 
     Examples
     --------
@@ -120,6 +120,11 @@ def recurrent(r, lam, k, v, a, b, state=None):
     TypeError, ValueError
         Naming the argument, what it was and what it must be.
 
+    Notes
+    -----
+    Official counterpart: ``forward_kernel``, with a float32 state, in ``RWKV-v7/train_temp/cuda/rwkv7_clampw.cu`` of
+    https://github.com/BlinkDL/RWKV-LM/tree/32b6f91375364902efd6fbfb78b5973cfbd42ea2
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -136,10 +141,10 @@ def recurrent(r, lam, k, v, a, b, state=None):
     return out, S
 
 
-def check_arguments(r, lam, k, v, a, b, state=None, axes="(..., T, H, N)", slowest=-np.inf):
-    """Return (dtype, the six arrays, the state as a float64 copy), or raise an error that names what is wrong.
+def check_arguments(r, lam, k, v, a, b, state=None, axes="(..., T, H, N)", least=-np.inf):
+    """Return (dtype, the six arrays, the state as a float64 copy), or raise an error that names the argument.
 
-    `slowest` is the least lam that the caller can compute with: see `parallel.MIN_LAM`.
+    `least` is the least lam that the caller can compute with: see `parallel.MIN_LAM`.
     """
     arrays = check_floats(r=r, lam=lam, k=k, v=v, a=a, b=b)
     named = dict(zip(("r", "lam", "k", "v", "a", "b"), arrays, strict=True))
@@ -151,22 +156,23 @@ def check_arguments(r, lam, k, v, a, b, state=None, axes="(..., T, H, N)", slowe
         check_shape(name, named[name], r.shape, "as r")
     if v.shape[:-1] != r.shape[:-1] or v.ndim != r.ndim:
         raise ValueError(f"v has shape {v.shape} but must be {r.shape[:-1]} and a value size, as r has shape {r.shape}")
-    check_log_decay(lam, slowest)
+    check_log_decay(lam, least)
     *batch, heads, size = r.shape
     if axes == "(..., T, H, N)":
         batch.pop()
     return r.dtype, arrays, check_state(state, (*batch, heads, v.shape[-1], size))
 
 
-def check_log_decay(lam, slowest=-np.inf):
-    """Raise a ValueError unless `slowest` <= lam <= 0 and finite everywhere, naming the first place that is not."""
-    if -np.inf < lam.min(initial=0) and slowest <= lam.min(initial=0) and lam.max(initial=-1) <= 0:   # False for nan
+def check_log_decay(lam, least=-np.inf):
+    """Raise a ValueError that names the first place where lam is not finite, > 0, or < `least`."""
+    low, high = lam.min(initial=0), lam.max(initial=-1)
+    if least <= low and -np.inf < low and high <= 0:                  # False if there is a nan
         return
-    wrong = ~((lam >= max(slowest, -np.finfo(lam.dtype).max)) & (lam <= 0))
+    wrong = ~((lam >= max(least, -np.finfo(lam.dtype).max)) & (lam <= 0))
     at = tuple(int(i) for i in np.argwhere(wrong)[0])
     must = "the log decay must be finite and <= 0 (lam = log w, not w)"
     if lam[at] < 0 and np.isfinite(lam[at]):
-        must = (f"this form requires lam >= {slowest}, as RWKV-7's decay has (-e^-0.5 = -0.6065 is its bound); "
+        must = (f"this form requires lam >= {least}, as RWKV-7's decay has (-e^-0.5 = -0.6065 is its bound); "
                 "`recurrent`, `step`, `scan` and `backward` take any lam <= 0")
     raise ValueError(f"lam[{', '.join(map(str, at))}] = {lam[at]} but {must}")
 

@@ -45,6 +45,18 @@ def test_train_eval_generate_info_and_fine_tuning(trained, capsys):
     assert (trained / "m-2" / "model.safetensors").exists()          # the first run was not overwritten
 
 
+def test_info_counts_any_size_of_any_generation(capsys):
+    assert main(["info", "--size", "0.1B", "--generation", "7"]) == 0
+    D, L, V, ranks = 768, 12, 65536, (64, 64, 32, 128)
+    count = L * (19 * D + 12 * D**2 + 2 * D * sum(ranks)) - D - 2 * D * 32 + 2 * V * D + 4 * D    # no v0, v1, v2 first
+    assert f"{count:,} parameters" in capsys.readouterr().out
+    for arguments, message in ((["--size", "1,2"], "must be V,D,L or one of 169M"), (["--size", ""], "--size is ''"),
+                               (["--size", "9,0,1"], "d_model is 0"), (["--generation", "7"], "leave it out"),
+                               (["--size", "169M", "--model", "m.pth"], "leave one of them out")):
+        assert main(["info", *arguments]) == 2
+        assert message.lower() in capsys.readouterr().err.lower()
+
+
 def test_without_a_model_the_one_in_the_package_writes(capsys):
     assert main(["generate", "--max-new-tokens", "40"]) == 0
     assert len(capsys.readouterr().out) > 30
@@ -89,13 +101,13 @@ def test_an_official_byte_level_model_writes_with_the_tokenizer_called_bytes(dat
 
 @pytest.mark.parametrize("arguments, message", [
     (["generate", "--model", "nowhere.safetensors"], "there is no file nowhere.safetensors"),
-    (["generate", "--load-state", "{short}"], "not a whole .safetensors file"),
+    (["generate", "--load-state", "{short}"], "it is text"),
     (["train", "--text", "nowhere.txt"], "nowhere.txt"),
     (["train", "--max-steps", "0"], "max_steps is 0 but must be at least 1"),
     (["train", "--workers", "0"], "workers is 0 but must be at least 1"),
-    (["train", "--tokenizer", "words"], "must be characters, bytes, or bpe:SIZE"),
+    (["train", "--tokenizer", "words"], "must be characters, bytes, bpe:SIZE, or a file"),
     (["train", "--text", "{short}"], "characters; at least 20"),
-    (["eval", "--model", "{short}", "--text", "{short}"], "not a whole .safetensors file"),
+    (["eval", "--model", "{short}", "--text", "{short}"], "it is text"),
 ])
 def test_mistakes_get_one_clear_line_and_exit_code_2(arguments, message, tmp_path, capsys):
     (tmp_path / "short.txt").write_text("tiny")

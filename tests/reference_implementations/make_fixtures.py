@@ -1,16 +1,19 @@
-"""RWKV-4 by others: PyTorch with Hugging Face's `transformers`, and the official runtime `rwkv`.
+"""RWKV-4 in other implementations: Hugging Face's `transformers` on PyTorch, and the official runtime `rwkv`.
 
-Where the width of attention differs from that of the model, both fail as soon as a state is involved (rwkv 0.8.32,
-transformers 5.23.0), so such a model is compared without.
+Where attention is not as wide as the model, both fail as soon as a state is involved (rwkv 0.8.32, transformers
+5.23.0), so such a model is compared without one.
 
-    pip install -r requirements.txt -r benchmarks/requirements.txt
-    python tests/reference_implementations/make_fixtures.py compare     their numbers beside ours, here and now
+    pip install -r requirements.txt -r benchmarks/requirements.txt peft
+    python tests/reference_implementations/make_fixtures.py compare     print how far this project is from them
     python tests/reference_implementations/make_fixtures.py fixtures    write the folder fixtures/ anew
 
-Nothing else in the project imports PyTorch, the benchmarks apart.
+Besides this folder and the benchmarks, nothing in the project imports PyTorch.
 """
 
+import argparse
+import datetime
 import os
+import shutil
 import sys
 import tempfile
 import warnings
@@ -25,7 +28,7 @@ import numpy as np
 import torch
 from random_models import random_model
 from safetensors.numpy import save_file
-from transformers import RwkvConfig, RwkvForCausalLM
+from transformers import AutoTokenizer, RwkvConfig, RwkvForCausalLM
 from transformers.models.rwkv import modeling_rwkv
 from transformers.utils import logging
 
@@ -43,7 +46,7 @@ SHAPES = {                                                      # name -> sizes;
 
 
 def official_state_dict(model):
-    """The model's arrays as PyTorch tensors, shaped as the official trainer has them."""
+    """Return the model's arrays as PyTorch tensors, shaped as the official trainer has them."""
     return OrderedDict((name, torch.tensor(a.reshape(1, 1, -1) if "time_mix" in name else a))
                        for name, a in model.params.items())
 
@@ -52,13 +55,14 @@ def transformers_model(model, dtype):
     config = RwkvConfig(vocab_size=model.vocab_size, hidden_size=model.d_model, num_hidden_layers=model.n_layer,
                         attention_hidden_size=model.d_att, intermediate_size=model.d_ffn, rescale_every=0,
                         bos_token_id=None, eos_token_id=None)
-    theirs = RwkvForCausalLM(config).to(dtype)
-    theirs.load_state_dict({hugging_face.hugging_face_name(name): a for name, a in official_state_dict(model).items()})
-    return theirs.eval()
+    transformer = RwkvForCausalLM(config).to(dtype)
+    transformer.load_state_dict({hugging_face.hugging_face_name(name): a
+                                 for name, a in official_state_dict(model).items()})
+    return transformer.eval()
 
 
 def float64_operator(time_decay, time_first, key, value, state=None, return_state=False):
-    """`transformers`' CPU operator with one difference: nothing in it is rounded to float32."""
+    """Compute the CPU operator of `transformers` with one difference: nothing in it is rounded to float32."""
     num, den, top = (torch.zeros_like(key[:, 0]), torch.zeros_like(key[:, 0]),
                      torch.full_like(key[:, 0], -1e38)) if state is None else state
     outputs = []
@@ -74,29 +78,29 @@ def float64_operator(time_decay, time_first, key, value, state=None, return_stat
 
 
 def by_transformers(model, tokens, dtype, exact=False):
-    """Logits (B, T, V), loss and gradients of predicting each next token, by `transformers`.
+    """Return logits (B, T, V), loss and gradients of predicting each next token, by `transformers`.
 
     As shipped, or with `exact` the operator alone replaced, and the loss not taken in float32.
     """
-    theirs = transformers_model(model, dtype)
+    transformer = transformers_model(model, dtype)
     shipped = modeling_rwkv.rwkv_linear_attention_cpu
     if exact:
         modeling_rwkv.rwkv_linear_attention_cpu = float64_operator
     try:
         ids = torch.tensor(tokens)
-        result = theirs(ids, labels=ids, use_cache=False)
+        result = transformer(ids, labels=ids, use_cache=False)
         loss = result.loss if not exact else torch.nn.functional.cross_entropy(
             result.logits[:, :-1].reshape(-1, model.vocab_size), ids[:, 1:].reshape(-1))
         loss.backward()
     finally:
         modeling_rwkv.rwkv_linear_attention_cpu = shipped
     grads = {hugging_face.official_name(name): p.grad.numpy().reshape(-1) if "time_mix" in name else p.grad.numpy()
-             for name, p in theirs.named_parameters()}
+             for name, p in transformer.named_parameters()}
     return result.logits.detach().numpy(), loss.item(), grads
 
 
 def state_by_transformers(model, tokens):
-    """Their state after the tokens as `RWKV4.State`."""
+    """Return the state of `transformers` after the tokens as `RWKV4.State`."""
     with torch.no_grad():
         state = transformers_model(model, torch.float32)(torch.tensor(tokens), use_cache=True).state
     ffn_shift, att_shift, num, den, log_scale = (s.permute(2, 0, 1).numpy() for s in state)
@@ -104,7 +108,7 @@ def state_by_transformers(model, tokens):
 
 
 def by_official(path, tokens):
-    """Logits (T, V) and state after one sequence, by the official runtime in float32, from the file at `path`."""
+    """Return logits (T, V) and state after one sequence, by the official runtime in float32."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sys.stdout, stdout = open(os.devnull, "w"), sys.stdout             # it prints every array it reads
@@ -154,24 +158,27 @@ def fixtures():
 
 
 def file_fixtures():
-    """Files as others write them, all holding the model "square", some of them rounded."""
+    """Write files as other programs do, all holding the model "square", some of them rounded."""
     model = random_model(**SHAPES["square"], dtype=np.float32)
     tensors = official_state_dict(model)
     for dtype in (torch.float16, torch.bfloat16):
         torch.save({n: a.to(dtype) for n, a in tensors.items()}, FIXTURES / f"square.{str(dtype)[6:]}.pth")
-    # Transposed in memory, parts of one storage, a Parameter, a state_dict with metadata.
+    # Transposed in memory, two views of one storage, a Parameter, a state_dict with metadata.
     strided = OrderedDict((n, a.T.contiguous().T if a.ndim == 2 else a) for n, a in tensors.items())
     both = torch.stack([tensors["emb.weight"], tensors["head.weight"]])
     strided["emb.weight"], strided["head.weight"] = both[0], torch.nn.Parameter(both[1])
     strided._metadata = OrderedDict([("", {"version": 1})])
     torch.save(strided, FIXTURES / "square.strided.pth")
     torch.save(tensors, FIXTURES / "square.old.pth", _use_new_zipfile_serialization=False)
-    theirs = transformers_model(model, torch.float32)
-    theirs.save_pretrained(FIXTURES / "hf")
-    theirs.save_pretrained(FIXTURES / "hf-in-parts", max_shard_size="6KB")
+    transformer = transformers_model(model, torch.float32)
+    transformer.save_pretrained(FIXTURES / "hf")
+    transformer.save_pretrained(FIXTURES / "hf-in-parts", max_shard_size="6KB")
     for name in ("hf", "hf-in-parts"):
         (FIXTURES / name / "generation_config.json").unlink()
-    # What we write, once PyTorch has read it: the test writes it again and compares the bytes.
+    wrapped_fixtures(tensors)
+    characters_fixture()
+    lora_fixture(model)
+    # Files of this project, once PyTorch has read them: the test writes them again and compares the bytes.
     model.tokenizer, model.metadata = tokenizer.Characters("abcdefghijklmnopq"), {"corpus": "none"}
     for dtype in ("float32", "float16", "bfloat16"):
         path = FIXTURES / f"written.{dtype}.pth"
@@ -179,8 +186,54 @@ def file_fixtures():
         assert_same(read_by_torch(path), rwkv_np.load(path))
 
 
+def wrapped_fixtures(tensors):
+    """Write checkpoints of training runs: weights beside the state of an optimizer and the usual other values."""
+    layer = torch.nn.Linear(3, 3)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.ones(3)).sum().backward()
+    optimizer.step()
+    others = {"step": 7, "loss": np.float32(3.5), "args": argparse.Namespace(n_layer=3), "size": torch.Size([1, 2]),
+              "dtype": torch.float16, "device": torch.device("cpu"), "date": datetime.datetime(2023, 5, 1),
+              "path": Path("run"), "seen": {1, 2}, "random": np.arange(3), "best": float("inf")}
+    torch.save({"model": tensors, "optimizer": optimizer.state_dict(), **others}, FIXTURES / "square.training-run.pth")
+    prefixed = {f"_forward_module.module.{name}": a for name, a in tensors.items()}
+    torch.save({"epoch": 3, "state_dict": prefixed, "hyper_parameters": argparse.Namespace(lr=1e-4)},
+               FIXTURES / "square.lightning.ckpt")
+    torch.save(optimizer.state_dict(), FIXTURES / "optimizer.pth")
+
+
+def characters_fixture():
+    """Write the tokenizer of a character model as `transformers` saves it again."""
+    model = random_model(vocab_size=4, dtype=np.float32)
+    model.tokenizer = tokenizer.Characters("\nab🙂")
+    with tempfile.TemporaryDirectory() as folder:
+        rwkv_np.save_hf(model, Path(folder) / "first")
+        AutoTokenizer.from_pretrained(Path(folder) / "first").save_pretrained(Path(folder) / "second")
+        shutil.copy(Path(folder) / "second" / "tokenizer.json", FIXTURES / "characters.tokenizer.json")
+
+
+def lora_fixture(model):
+    """Write an adapter as PEFT does, the arrays that PEFT merges it into."""
+    import peft
+
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=2, lora_alpha=8, target_modules=["key", "receptance", "output"],
+                             modules_to_save=["head"], alpha_pattern={"output": 3})
+    wrapped = peft.get_peft_model(transformers_model(model, torch.float32), config)
+    for _, p in wrapped.named_parameters():
+        if p.requires_grad:
+            torch.nn.init.normal_(p, std=0.3)
+    wrapped.save_pretrained(FIXTURES / "lora")
+    (FIXTURES / "lora" / "README.md").unlink()
+    merged = wrapped.merge_and_unload().state_dict()
+    merged = {hugging_face.official_name(name): a.numpy() for name, a in merged.items()}
+    changed = ("key.weight", "receptance.weight", "output.weight", "head.weight")
+    save_file({name: np.ascontiguousarray(a) for name, a in merged.items() if name.endswith(changed)},
+              FIXTURES / "lora.expected.safetensors")
+
+
 def assert_same(tensors, model):
-    """That tensors read by PyTorch have the official names and shapes, and our numbers."""
+    """Assert that tensors read by PyTorch have the official names and shapes, and the model's numbers."""
     want = official_state_dict(model)
     assert list(tensors) == list(want)
     for name, a in tensors.items():
@@ -188,20 +241,20 @@ def assert_same(tensors, model):
         np.testing.assert_array_equal(a, want[name].numpy(), err_msg=name)
 
 
-def error(ours, theirs):
-    """The largest difference, relative to the largest number."""
-    return np.abs(ours - theirs).max() / np.abs(theirs).max()
+def error(actual, expected):
+    """Return the largest difference, relative to the largest number."""
+    return np.abs(actual - expected).max() / np.abs(expected).max()
 
 
-def state_error(ours, theirs):
-    """The same for states, the sums of WKV brought to one scale."""
-    factor = np.exp(theirs.log_scale - ours.log_scale)
-    return max(error(ours.att_shift, theirs.att_shift), error(ours.ffn_shift, theirs.ffn_shift),
-               error(ours.num, theirs.num * factor), error(ours.den, theirs.den * factor))
+def state_error(actual, expected):
+    """Return the same for states, the sums of WKV brought to one scale."""
+    factor = np.exp(expected.log_scale - actual.log_scale)
+    return max(error(actual.att_shift, expected.att_shift), error(actual.ffn_shift, expected.ffn_shift),
+               error(actual.num, expected.num * factor), error(actual.den, expected.den * factor))
 
 
 def compare():
-    """Print how far ours are from theirs, for fresh random models, some of them larger than the fixtures."""
+    """Print how far this project is from them, for fresh random models, some of them larger than the fixtures."""
     shapes = SHAPES | {"128 x 4": dict(vocab_size=256, d_model=128, n_layer=4, d_ffn=512, d_att=128, seed=4)}
     print(f"torch {torch.__version__}. Errors relative to the largest |logit|, |gradient| of the array, |state|.\n")
     columns = ("logits, transformers float32", "logits, rwkv float32", "state, rwkv", "state, transformers",
@@ -217,26 +270,26 @@ def compare():
                 rwkv_np.save(model, Path(folder) / f"m.{kind}")
             assert_same(read_by_torch(Path(folder) / "m.pth"), model)
             rwkv_np.save_hf(model, Path(folder) / "hf")
-            theirs = RwkvForCausalLM.from_pretrained(Path(folder) / "hf")
+            transformer = RwkvForCausalLM.from_pretrained(Path(folder) / "hf")
             for name, a in transformers_model(model, torch.float32).state_dict().items():
-                assert torch.equal(theirs.state_dict()[name], a), name
+                assert torch.equal(transformer.state_dict()[name], a), name
             if model.d_att == model.d_model:
-                ours, our_state = model.forward(tokens[0])
-                logits, state = by_official(Path(folder) / "m.pth", tokens[0])
-                values += [error(ours, logits), state_error(our_state, state),
+                logits, state = model.forward(tokens[0])
+                expected, expected_state = by_official(Path(folder) / "m.pth", tokens[0])
+                values += [error(logits, expected), state_error(state, expected_state),
                            state_error(model.forward(tokens)[1], state_by_transformers(model, tokens))]
             else:
                 values += [None] * 3
         for exact in (False, True):
-            _, loss, grads = by_transformers(model, tokens, torch.float64, exact)
-            our_loss, our_grads = double.loss_and_grads(tokens[:, :-1], tokens[:, 1:])
-            values += [abs(our_loss - loss) / loss, max(error(our_grads[n], grads[n]) for n in grads)]
+            _, expected, expected_grads = by_transformers(model, tokens, torch.float64, exact)
+            loss, grads = double.loss_and_grads(tokens[:, :-1], tokens[:, 1:])
+            values += [abs(loss - expected) / expected, max(error(grads[n], expected_grads[n]) for n in grads)]
         for column, value in zip(rows, values, strict=True):
             rows[column].append(value)
     print(f"{'':<34}" + "".join(f"{name:>12}" for name in shapes))
     for (_, column), values in rows.items():
         print(f"{column:<34}" + "".join(f"{'-' if v is None else f'{v:.1e}':>12}" for v in values))
-    print("\nOur .pth read by torch.load(weights_only=True), our folder by from_pretrained: every number the same.")
+    print("\nThe .pth read by torch.load(weights_only=True), the folder by from_pretrained: every number the same.")
 
 
 if __name__ == "__main__":

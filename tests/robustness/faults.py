@@ -1,8 +1,11 @@
-"""Training that is killed, and disks that are full: what is left, and whether it loads."""
+"""Training that is killed or asked to stop, workers that die, disks that are full: what is left, does it load."""
 
+import contextlib
 import errno
+import io
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +16,9 @@ from unittest import mock
 import numpy as np
 
 import rwkv_np
-from rwkv_np.training import Run, TrainConfig, train
+from rwkv_np.cli.main import main
+from rwkv_np.training import Run, TrainConfig, WorkerDied, Workers, train
+from rwkv_np.training.signals import STOP_SIGNALS
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "The quick brown fox jumps over the lazy dog. " * 60
@@ -85,6 +90,98 @@ def killed(folder, count, seed=0):
             done = subprocess.run([*command, "--resume", str(out)], cwd=ROOT, capture_output=True)
             unfinished += done.returncode != 0
     return count, broken, unfinished
+
+
+def stopped(folder, count, seed=0):
+    """Training processes that a signal asks to stop at random moments; returns (stopped, what went wrong, in words).
+
+    Each must end with 128 + the signal's number, leave files of the step it stopped at, and end, resumed, where a run
+    that nothing stopped ends, bit for bit.
+    """
+    rng, wrong = random.Random(seed), []
+    (folder / "t.txt").write_text(TEXT)
+    command = [sys.executable, "-m", "rwkv_np", "train", "--text", str(folder / "t.txt")]
+    settings = ["--max-steps", "400", "--validate-every", "50", "--d-model", "8", "--n-layer", "1", "--dropout", "0.1",
+                "--context-length", "8", "--batch-size", "2", "--warmup", "5", "--workers", "1"]
+    subprocess.run([*command, *settings, "--out", str(folder / "whole")], cwd=ROOT, check=True, capture_output=True)
+    whole = Run.load(folder / "whole" / "training.safetensors")
+    for n in range(count):
+        out, number = folder / f"s{n}", rng.choice(STOP_SIGNALS)
+        process = subprocess.Popen([*command, *settings, "--out", str(out)], cwd=ROOT,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (out / "training.safetensors").exists() and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.4))
+        process.send_signal(number)
+        if process.wait() not in (128 + number, 0):     # 0: it had just ended
+            wrong.append(f"run {n}: {number.name} gave the exit code {process.returncode}")
+        subprocess.run([*command, "--resume", str(out)], cwd=ROOT, check=True, capture_output=True)
+        again = Run.load(out / "training.safetensors")
+        if again.losses != whole.losses or list(folder.rglob("*.part")):
+            wrong.append(f"run {n}, stopped by {number.name}, did not end where the whole one did, or left litter")
+    return count, wrong
+
+
+def killed_workers(folder, count, seed=0):
+    """Training in which a random worker is killed at a random step; returns (killed, what went wrong, in words).
+
+    The run must say so, and end, resumed from its last checkpoint, where a run without the fault ends, bit for bit.
+    """
+    rng, wrong = random.Random(seed), []
+    tokens = np.frombuffer(TEXT.encode(), np.uint8)
+    config = TrainConfig(**CONFIG | {"workers": 2, "max_steps": 15})
+
+    def new():
+        return Run.start(rwkv_np.RWKV4.init(256, 8, 1, seed=0), config)
+
+    whole = train(new(), tokens, tokens[:50], progress=False)
+    for n in range(count):
+        path, step = folder / f"w{n}.safetensors", rng.randrange(1, config.max_steps)
+        compute, calls = Workers.loss_and_grads, []
+
+        def dying(self, *arguments, compute=compute, calls=calls, step=step, **options):
+            calls.append(1)
+            if len(calls) == step:
+                rng.choice(self._workers).process.kill()
+            return compute(self, *arguments, **options)
+
+        with mock.patch.object(Workers, "loss_and_grads", dying):
+            try:
+                train(new(), tokens, tokens[:50], save=lambda run, path=path: run.save(path), progress=False)
+                wrong.append(f"run {n} did not notice that a worker was killed at step {step}")
+            except WorkerDied as error:
+                if "was killed by SIGKILL" not in str(error):
+                    wrong.append(f"run {n}: {error}")
+        resumed = train(Run.load(path), tokens, tokens[:50], progress=False)
+        if resumed.losses != whole.losses:
+            wrong.append(f"run {n}, whose worker died at step {step}, did not end where the whole one did")
+    return count, wrong
+
+
+def full_disks_elsewhere(folder):
+    """Commands that write a file to a full disk; returns what went wrong, in words.
+
+    Each must say so in one line that names the file, with exit code 2, and leave nothing.
+    """
+    wrong = []
+
+    def fsync(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for arguments, name in ((["generate", "--max-new-tokens", "3", "--save-state"], "s.safetensors"),
+                            (["convert"], "m.pth"), (["convert"], "m.safetensors"), (["convert"], "hf"),
+                            (["vectors"], "v")):
+        message = io.StringIO()
+        with mock.patch("os.fsync", fsync), contextlib.redirect_stderr(message), \
+                contextlib.redirect_stdout(io.StringIO()):
+            code = main([*arguments, str(folder / name)])
+        lines = message.getvalue().splitlines()
+        if code != 2 or len(lines) != 1 or name not in lines[0] or ".part" in lines[0]:
+            wrong.append(f"{arguments[0]}: exit code {code}, {lines}")
+        if left := [path.name for path in folder.rglob("*")]:
+            wrong.append(f"{arguments[0]} left {left}")
+            shutil.rmtree(folder / name, ignore_errors=True)
+    return wrong
 
 
 def soak(tokens):

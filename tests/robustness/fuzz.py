@@ -1,6 +1,7 @@
 """Broken files for every reader: mutated, truncated, spliced; and what the readers make of them."""
 
 import io
+import json
 import time
 import tracemalloc
 import warnings
@@ -11,25 +12,39 @@ import numpy as np
 from random_models import random_model
 
 import rwkv_np
-from rwkv_np.text import tokenizer
+from rwkv_np.files import safetensors_file
+from rwkv_np.files.adapters import read_adapter
+from rwkv_np.files.tensors import write_tensors
+from rwkv_np.text import corpora, tokenizer
 
 WORLD = "".join(f"{n + 1} {bytes([n])!r} 1\n" for n in range(256)) + "257 'ab' 2\n258 'Grüße' 7\n"
+FIXTURES = Path(__file__).resolve().parents[1] / "reference_implementations" / "fixtures"
 
 
 def samples(folder):
-    """A good file for each reader: dict of name -> (bytes, suffix, reader)."""
+    """Return a good file for each reader: dict of name -> (bytes, suffix, reader)."""
     model = random_model(vocab_size=11, d_model=4, n_layer=2, d_ffn=6, d_att=4, dtype=np.float32)
     rwkv_np.save(model, folder / "m.pth")
     rwkv_np.save(model, folder / "m.safetensors", "bfloat16")
     rwkv_np.save_state(model.initial_state(), folder / "s.safetensors", 3)
     (folder / "v.txt").write_text(WORLD, encoding="utf-8")
+    (folder / "v.json").write_text(json.dumps({str(n): chr(65 + n) for n in range(40)}), encoding="utf-16")
+    (folder / "t.json").write_text(tokenizer.BPE.train("abab abc", 258).to_json(), encoding="utf-8")
+    documents = [json.dumps({"text": text}) + "\n" for text in ("A document.\r\n", "Another one, é.")]
+    (folder / "d.jsonl").write_text("".join(documents), encoding="utf-8-sig")
+    matrices = {"A": np.ones((1, 4), np.float32), "B": np.ones((4, 1), np.float32)}
+    write_tensors(folder / "a.safetensors", {f"blocks.0.att.key.lora_{side}": a for side, a in matrices.items()}, {})
     readers = {".pth": ("m.pth", rwkv_np.load), ".safetensors": ("m.safetensors", rwkv_np.load),
-               "state": ("s.safetensors", rwkv_np.load_state), "vocabulary": ("v.txt", tokenizer.load)}
+               ".safetensors bytes": ("m.safetensors", lambda path: safetensors_file.read(path.read_bytes())),
+               "training run": (FIXTURES / "square.training-run.pth", rwkv_np.load), "adapter": ("a.safetensors", read_adapter),
+               "state": ("s.safetensors", rwkv_np.load_state), "vocabulary": ("v.txt", tokenizer.load),
+               "characters": ("v.json", tokenizer.load), "tokenizer.json": ("t.json", tokenizer.load),
+               "documents": ("d.jsonl", corpora.from_file)}
     return {kind: ((folder / name).read_bytes(), Path(name).suffix, reader) for kind, (name, reader) in readers.items()}
 
 
 def mutated(data, rng):
-    """A few random changes, of the kinds that happen and of the kinds that are made on purpose."""
+    """Return the data with a few random changes, of the kinds that happen and of those that are made on purpose."""
     data = bytearray(data)
     for _ in range(rng.integers(1, 5)):
         at = int(rng.integers(len(data))) if data else 0
@@ -45,7 +60,7 @@ def mutated(data, rng):
                 data[at:at] = rng.bytes(int(rng.integers(1, 64)))
             case 4:                                                 # a number becomes huge
                 data[at:at + 8] = b"\xff" * 8
-            case 5:                                                 # one part over another
+            case 5:                                                 # one segment over another
                 other = int(rng.integers(len(data))) if data else 0
                 data[at:at + 32] = data[other:other + 32]
             case 6:                                                 # the beginning, where headers are
@@ -54,7 +69,7 @@ def mutated(data, rng):
 
 
 def repacked(data, rng):
-    """A .pth whose pickle alone is mutated, in an archive that is whole: checksums do not help here."""
+    """Return a .pth whose pickle alone is mutated, in an archive that is whole: checksums do not help here."""
     source, target = zipfile.ZipFile(io.BytesIO(data)), io.BytesIO()
     with zipfile.ZipFile(target, "w") as archive:
         for name in source.namelist():
@@ -64,7 +79,7 @@ def repacked(data, rng):
 
 
 def run(kind, data, suffix, reader, count, folder, seed=0):
-    """Read `count` broken files. Returns (refused, read all the same, slowest in seconds, most memory over file size).
+    """Read `count` broken files. Return (refused, read all the same, slowest in seconds, most memory over file size).
 
     Raises whatever a reader raises but should not.
     """
@@ -72,7 +87,7 @@ def run(kind, data, suffix, reader, count, folder, seed=0):
     refused = slowest = most = 0
     canary = folder / "executed"
     for n in range(count):
-        broken = repacked(data, rng) if kind == ".pth" and n % 2 else mutated(data, rng)
+        broken = repacked(data, rng) if data.startswith(b"PK") and n % 2 else mutated(data, rng)
         path.write_bytes(broken)
         began = time.perf_counter()
         tracemalloc.start()

@@ -1,139 +1,150 @@
-"""What RWKV-4 costs: counted as the paper counts, measured without a claim about time."""
+"""The cost of a model: counted as the papers count, and without an array being allocated."""
 
-import re
 import tracemalloc
 
 import numpy as np
 import pytest
-from random_models import random_model
+from study.conftest import GENERATIONS, HEADED
 
-from rwkv_np import RWKV4, wkv4
-from rwkv_np.cli.main import main
-from rwkv_np.study import cost, plots, trace
+from rwkv_np.language_model import LanguageModel
+from rwkv_np.study import cost
 
-PAPER = {  # table 2 of the paper: parameters, forward FLOPs per token
+PAPER = {  # table 2 of the paper on RWKV-4: parameters, forward FLOPs per token
     "169M": (1.693e8, 2.613e8), "430M": (4.304e8, 7.573e8), "1.5B": (1.515e9, 2.823e9),
     "3B": (2.985e9, 5.710e9), "7B": (7.393e9, 1.437e10), "14B": (1.415e10, 2.778e10)}
+ABSTRACTS = {  # of the papers on 5, 6 and 7: the smallest and the largest model, in billions of parameters
+    5: {"0.4B": 0.46, "7B": 7.5}, 6: {"1.6B": 1.6, "3B": 3.1}, 7: {"0.1B": 0.19, "2.9B": 2.9}}
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_the_papers_table(name):
-    layers, channels = cost.PILE[name]
-    counted = cost.parameters(50277, channels, layers), cost.flops_per_token(50277, channels, layers)
+def test_the_table_of_the_paper_on_rwkv4(name):
+    model = cost.model_of_size(4, **cost.SIZES[4][name])
+    counted = cost.parameters(model), cost.flops_per_token(model)
     assert tuple(float(f"{n:.3e}") for n in counted) == PAPER[name]
 
 
-@pytest.mark.parametrize("sizes", [(17, 8, 1), (50, 12, 3)])
-def test_formula_and_arrays_agree(sizes):
-    arrays = RWKV4.init(*sizes).params
-    assert cost.parameters(*sizes) == sum(a.size for a in arrays.values())
-    v, d, layers = sizes
-    assert cost.flops_per_token(*sizes) == 2 * (v * d + 13 * d**2 * layers)
+@pytest.mark.parametrize("generation", HEADED)
+def test_the_sizes_in_the_abstracts_of_the_papers(generation):
+    for name, billions in ABSTRACTS[generation].items():
+        count = cost.parameters(cost.model_of_size(generation, **cost.SIZES[generation][name]))
+        assert float(f"{count / 1e9:.2g}") == billions
 
 
-def test_counting_allocates_nothing():
+def formula(generation, V, D, L, F, sizes):
+    """The number of parameters, written out from the shapes of the equations."""
+    match generation:
+        case 4:
+            layer = 11 * D + 5 * D**2 + 2 * D * F
+        case 5:
+            layer = 14 * D + 6 * D**2 + 2 * D * F
+        case 6:
+            layer = 16 * D + 6 * D**2 + 2 * D * F + 10 * sizes["R"] * D + 2 * sizes["W"] * D
+        case 7:                                                     # the first layer has no v0, v1, v2
+            ranks = [sizes[letter] for letter in "WRPG" if letter in sizes]
+            v_rank = ranks[2]
+            layer = 19 * D + 4 * D**2 + 2 * D * F + 2 * D * sum(ranks)
+            return 2 * V * D + 4 * D + L * layer - D * (1 + 2 * v_rank)
+    return 2 * V * D + 4 * D + L * layer
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("V, D, L", [(17, 16, 1), (50, 64, 3)])
+def test_parameters_are_the_formula_and_the_arrays_of_a_real_model(generation, V, D, L):
+    hollow = cost.model_of_size(generation, V, D, L)
+    real = type(hollow).init(V, D, L)
+    assert cost.parameters(hollow) == cost.parameters(real) == sum(array.size for array in real.params.values())
+    sizes = type(hollow).axis_sizes(V, D)
+    assert cost.parameters(hollow) == formula(generation, V, D, L, hollow.d_ffn, sizes)
+
+
+def test_flops_of_rwkv4_are_the_formula_of_the_paper():
+    for V, D, L in ((17, 8, 1), (50, 12, 3)):
+        assert cost.flops_per_token(cost.model_of_size(4, V, D, L)) == 2 * (V * D + 13 * D**2 * L)
+
+
+def test_flops_are_those_of_the_matrix_products_that_a_step_computes(any_model, monkeypatch):
+    """Count the products instead of the arrays: every operand of @ in a step is an array that knows it."""
+    products = []
+
+    class Counted(np.ndarray):
+        def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+            plain = [x.view(np.ndarray) if isinstance(x, Counted) else x for x in inputs]
+            if ufunc is np.matmul and isinstance(inputs[1], Counted):
+                products.append(2 * inputs[1].size)
+            return getattr(ufunc, method)(*plain, **kwargs)
+
+    for name, array in any_model.params.items():
+        if array.ndim >= 2 and name != "emb.weight":
+            any_model.params[name] = array.view(Counted)
+    any_model.step(3)
+    recurrence = cost.RECURRENCE_FLOPS[any_model.generation] * any_model.n_layer * np.prod(any_model.memory_shape)
+    assert cost.flops_per_token(any_model) == sum(products) + recurrence
+
+
+class Counter:
+    """A number that counts the multiplications and additions it takes part in."""
+
+    count = 0
+
+    def operate(self, other):
+        Counter.count += 1
+        return self
+
+    __add__ = __radd__ = __mul__ = __rmul__ = operate
+
+
+@pytest.mark.parametrize("generation", HEADED)
+def test_flops_of_the_recurrence_are_those_of_its_equations(generation):
+    N = 16
+    S, vectors = np.full((N, N), Counter()), np.full((7, N), Counter())
+    w, k, v, r, a, b, u = vectors
+    Counter.count = 0
+    if generation == 7:
+        S = S * w + (S @ a)[:, None] * b + v[:, None] * k
+        S @ r                                                       # noqa: B018
+    else:
+        r @ S + (r @ (u * k)) * v                                   # noqa: B018
+        S * w[:, None] + k[:, None] * v                             # noqa: B018
+    assert abs(Counter.count - cost.RECURRENCE_FLOPS[generation] * N**2) < 6 * N     # besides, what grows with N only
+
+
+def test_the_state_is_counted_as_it_is_held(any_model):
+    assert cost.state_floats(any_model) == sum(array.size for array in any_model.initial_state())
+    L, D = any_model.n_layer, any_model.d_model
+    N = 4                                                           # heads of 4
+    assert cost.state_floats(any_model) == (5 * L * D if any_model.generation == 4 else L * D * (2 + N))
+    assert cost.cache_floats_per_token(any_model) == 2 * L * D
+
+
+def test_a_state_of_rwkv4_is_two_and_a_half_tokens_of_cache():
+    assert any("as many as 2.5 tokens" in line for line in cost.describe(cost.model_of_size(4, 50277, 768, 12)))
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_counting_allocates_nothing(generation):
     tracemalloc.start()
-    cost.describe(50277, 5120, 40)
-    assert tracemalloc.get_traced_memory()[1] < 1e6
+    for size in cost.SIZES[generation].values():
+        assert len(cost.describe(cost.model_of_size(generation, **size))) == 3
+    assert tracemalloc.get_traced_memory()[1] < 3e6
     tracemalloc.stop()
 
 
-def test_a_state_is_two_and_a_half_tokens_of_cache():
-    model = random_model(d_model=8, d_att=8)
-    state = model.initial_state()
-    assert cost.state_numbers(8, 3) == sum(s.size for s in state) == 5 * 3 * 8 == 2.5 * cost.cache_numbers(8, 3)
-    model = random_model()                                          # A = 12, D = 8
-    assert cost.state_numbers(8, 3, 12) == sum(s.size for s in model.initial_state())
-    assert any("as many as 2.5 tokens" in line for line in cost.describe(50277, 768, 12))
+def test_options_of_a_generation_are_passed_on():
+    assert cost.model_of_size(4, 17, 8, 2, d_ffn=20, d_att=None).d_ffn == 20
+    for generation in HEADED:
+        model = cost.model_of_size(generation, 17, 16, 2, head_size=4)
+        assert model.memory_shape == (4, 4, 4)
 
 
-def test_recurrent_memory_after_100_000_tokens_is_that_after_10():
-    rng = np.random.default_rng(0)
-    w, u, k, v = rng.random(4), rng.random(4), rng.normal(size=(100, 4)), rng.normal(size=(100, 4))
-    state, held = None, {}
-    tracemalloc.start()
-    for t in range(100_000):
-        _, state = wkv4.step(w, u, k[t % 100], v[t % 100], state)
-        if t + 1 in (10, 100_000):
-            held[t + 1] = sum(s.nbytes for s in state), tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    assert held[10][0] == held[100_000][0] == 3 * 4 * 8
-    assert held[100_000][1] < held[10][1] + 2000
+def test_sizes_that_are_none_are_an_error_that_names_them():
+    with pytest.raises(ValueError, match="generation is 3 but must be one of 4"):
+        cost.model_of_size(3, 17, 8, 2)
+    for wrong in (0, -1, 2.5, True, "8"):
+        with pytest.raises(ValueError, match="d_model is .* but must be an integer of at least 1"):
+            cost.model_of_size(4, 17, wrong, 2)
+    with pytest.raises(ValueError, match="d_ffn is 0 but"):
+        cost.model_of_size(4, 17, 8, 2, d_ffn=0)
 
 
-@pytest.mark.parametrize("kind, grows", [("RWKV-4", False), ("softmax attention", True)])
-def test_both_mixers_read_in_parallel_what_they_read_step_by_step(kind, grows):
-    mixer = cost.Mixer(kind, 16)
-    x = np.random.default_rng(0).normal(size=(20, 16)).astype(np.float32)
-    whole, _ = mixer.parallel(x)
-    memory, sizes = None, []
-    for t in range(20):
-        y, memory = mixer.step(x[t], memory)
-        assert np.abs(y - whole[t]).max() < 1e-5 * np.abs(whole).max()
-        sizes.append(mixer.bytes_held(memory))
-    assert (sizes[-1] == 20 * sizes[0]) if grows else (len(set(sizes)) == 1)
-
-
-def test_exponents_are_those_of_made_up_powers():
-    lengths = 2 ** np.arange(7, 15)
-    for power in (0, 1, 2):
-        values = 3e-9 * lengths[:, None] ** float(power) * [1, 1.1]
-        values[:4] *= 50                                            # the lower half does not count
-        middle, low, high = cost.exponent(lengths, values)
-        assert abs(middle - power) < 1e-9 and low <= middle <= high
-
-
-def test_what_needs_too_much_memory_is_left_out(monkeypatch):
-    monkeypatch.setattr(cost, "free_memory", lambda: 2.5 * cost.attention_bytes(128))
-    measured = cost.measure([64, 128, 256], d_model=16, repeats=1, progress=lambda line: None)
-    assert measured["softmax attention"]["left out"] == [256]
-    assert list(measured["RWKV-4"]["lengths"]) == [64, 128, 256]
-    for what in ("time", "memory"):
-        figure = plots.cost(measured, what)
-        assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["RWKV-4", "softmax attention"]
-
-
-@pytest.mark.slow
-def test_the_command_prints_exponents_and_draws_its_pictures(tmp_path, capsys):
-    assert main(["cost", "--quick", "--out", str(tmp_path)]) == 0
-    out = capsys.readouterr().out
-    rows = re.findall(r"^  (\S.*?, .*?)  +(-?[\d.]+) ", out, re.MULTILINE)
-    fitted = {key.strip(): float(value) for key, value in rows}
-    assert abs(fitted["RWKV-4, remembered"]) == 0 and fitted["softmax attention, remembered"] == 1
-    assert fitted["softmax attention, memory"] > 1.7 and 0.8 < fitted["RWKV-4, memory"] < 1.2      # counted, not timed
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["cascade.png", "memory.png", "time.png"]
-
-
-def test_info_tells_of_any_size(capsys):
-    assert main(["info", "--size", "14B"]) == 0
-    out = capsys.readouterr().out
-    assert "1.415e+10" in out and "2.778e+10 operations per token" in out and "2.5 tokens" in out
-    assert main(["info", "--size", "256,128,4"]) == 0
-    assert "923,648 parameters" in capsys.readouterr().out
-    assert main(["info", "--size", "many"]) == 2
-    assert "must be V,D,L or one of 169M, 430M" in capsys.readouterr().err
-
-
-def test_effective_attention_averages_the_values_to_the_recurrent_output():
-    model = random_model()
-    tokens = np.random.default_rng(0).integers(17, size=11)
-    kept = trace.operands(model, tokens)
-    assert len(kept) == model.n_layer
-    for w, u, k, v, out in kept:
-        weights = wkv4.all_pairs_weights(w, u, k)                   # (A, T, T+1)
-        np.testing.assert_allclose(np.einsum("cti,ic->tc", weights[:, :, 1:], v), out, rtol=1e-11, atol=1e-13)
-        stepped, _ = wkv4.recurrent(w, u, k, v)
-        np.testing.assert_allclose(out, stepped, rtol=1e-11, atol=1e-13)
-    axes = plots.attention_maps(weights[:2], list("abcdefghijk"), ["slow", "fast"])
-    assert [ax.get_title(loc="left") for ax in axes] == ["slow", "fast"]
-    with pytest.raises(ValueError, match="must be"):
-        plots.attention_maps(weights[:2, :, 1:], list("abcdefghijk"), ["slow", "fast"])
-    with pytest.raises(ValueError, match="there are 2 labels"):
-        plots.attention_maps(weights[:2], ["a", "b"], ["slow", "fast"])
-
-
-def test_the_cascade_picture_numbers_every_cell():
-    figure = plots.cascade(3, 4)
-    numbers = [[int(text.get_text()) for text in ax.texts if text.get_text()] for ax in figure.axes[:2]]
-    assert sorted(numbers[0]) == sorted(layer + time for layer in range(3) for time in range(4))
-    assert sorted(numbers[1]) == list(range(12))
+def test_every_generation_has_its_named_sizes():
+    assert set(cost.SIZES) == set(cost.RECURRENCE_FLOPS) >= set(LanguageModel.classes)

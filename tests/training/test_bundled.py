@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rwkv_np
-from rwkv_np.files.checkpoint import BUNDLED_MODEL
+from rwkv_np.files.bundled import BUNDLED_MODEL
 from rwkv_np.study import trace
 from rwkv_np.text import corpora
 from rwkv_np.training import evaluate, stored_config

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 from safetensors import safe_open
 
@@ -32,12 +33,23 @@ def test_the_old_names_of_a_real_old_file_are_read(request):
     config = stored_config(metadata)
     assert config == TrainConfig(
         max_steps=8, batch_size=2, context_length=12, warmup=2, weight_decay=0.1, vector_lr_scale=3.0, dropout=0.1,
-        ema_decay=0.9, validate_every=4, min_lr_ratio=0.2, grad_clip=0.5)
+        ema_decay=0.9, validate_every=4, min_lr_ratio=0.2, grad_clip=0.5, validation_tokens=0)
+
+
+def test_numbers_of_numpy_become_pythons_and_others_are_named():
+    config = TrainConfig(max_steps=np.int64(7), learning_rate=np.float32(0.5), warmup=np.uint8(3), dropout=0)
+    assert json.loads(json.dumps(asdict(config)))["max_steps"] == 7 and type(config.dropout) is float
+    for settings, message in ((dict(batch_size=2.0), "batch_size is 2.0 but must be an integer"),
+                              (dict(dropout="much"), "dropout is 'much' but must be a number"),
+                              (dict(seed=None), "seed is None but must be an integer")):
+        with pytest.raises(TypeError, match=message):
+            TrainConfig(**settings)
 
 
 def test_a_stored_configuration_comes_back_and_missing_fields_have_their_defaults():
     _, config = CONFIGS["shakespeare"]
     assert stored_config({"train_config": asdict(config)}) == config
-    assert stored_config({"train_config": {"dropout": 0.5, "a_later_field": 1}}) == TrainConfig(dropout=0.5)
+    assert stored_config({"train_config": {"dropout": 0.5, "a_later_field": 1}}) == TrainConfig(
+        dropout=0.5, validation_tokens=0)
     with pytest.raises(KeyError):
         stored_config({})

@@ -1,5 +1,6 @@
 """Shared training steps: the parts are the whole, whatever the caller or the processes do in between."""
 
+import errno
 import os
 import pickle
 import signal
@@ -15,7 +16,7 @@ import pytest
 from random_models import random_model
 
 from rwkv_np import RWKV4
-from rwkv_np.training import Run, TrainConfig, Workers, default_count, train
+from rwkv_np.training import Run, TrainConfig, WorkerDied, Workers, default_count, train
 
 ROOT = Path(__file__).parents[2]
 TOKENS = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 40, np.uint8).astype(np.int64)
@@ -38,6 +39,8 @@ class Several:
             os._exit(7)
         if inputs[0, 0] == 3:
             time.sleep(60)
+        if inputs[0, 0] == 4:
+            np.empty(10**15)
         return sum(p.mean() for p in self.params.values()) / 5, {n: np.ones_like(p) for n, p in self.params.items()}
 
 
@@ -160,7 +163,7 @@ def test_a_killed_worker_is_named_and_nothing_is_left_behind():
         assert files_of_ours() == []
         processes = [w.process for w in workers._workers]
         processes[1].kill()
-        with pytest.raises(RuntimeError, match="worker 2 of 3 died with exit code -9"):
+        with pytest.raises(WorkerDied, match="worker 2 of 3 was killed by SIGKILL; perhaps memory ran out"):
             workers.loss_and_grads(inputs, targets)
     assert all(p.returncode is not None for p in processes)
     assert_same(model.loss_and_grads(inputs, targets), expected)
@@ -238,6 +241,25 @@ def test_params_are_the_models_own_again_when_training_fails():
     with pytest.raises(OSError, match="disk full"):
         go_on(run, save=fail)
     assert all(p.base is None for p in run.model.params.values()) and files_of_ours() == []
+
+
+def test_no_room_for_the_shared_arrays_is_named(monkeypatch):
+    from rwkv_np.training import workers
+
+    def full(path, mode):
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    monkeypatch.setattr(workers, "open", full, raising=False)
+    with pytest.raises(OSError, match=r"no room for 0 MB of arrays that the workers share in \S+: No space left") as e:
+        Workers(random_model(), 2)
+    assert "rwkv_np-" not in str(e.value) and files_of_ours() == []
+
+
+def test_memory_that_ran_out_in_a_worker_is_raised_here():
+    with Workers(Several({"a": np.ones(3)}), 2) as workers:
+        tokens = np.array([[0], [4]])
+        with pytest.raises(MemoryError, match="Unable to allocate"):
+            workers.loss_and_grads(tokens, tokens)
 
 
 def test_default_count_has_a_sequence_for_each():

@@ -142,7 +142,8 @@ def work_dtype(factors, others):
     """
     if factors[0].dtype == np.float64:
         return np.float64
-    norms = [float(np.linalg.norm(x)) for x in [*factors, *others]]
-    sizes = [float(np.linalg.norm(x)) / math.sqrt(max(1, x.size)) for x in factors]     # root mean squares
-    largest, smallest = math.prod(max(1.0, n) for n in norms), math.prod(min(1.0, n) for n in sizes)
+    with np.errstate(over="ignore"):                                                    # an infinite norm does not fit
+        norms = [float(np.linalg.norm(x)) for x in [*factors, *others]]
+    means = [norm / math.sqrt(max(1, x.size)) for norm, x in zip(norms, factors, strict=False)]     # root mean squares
+    largest, smallest = math.prod(max(1.0, x) for x in norms), math.prod(min(1.0, x) for x in means)
     return np.float32 if largest < 1e36 and smallest > 1e-28 else np.float64

@@ -1,7 +1,8 @@
-"""`vjp`: the WY form over any batch and length, slice by slice. Must equal `recurrent` and `gradient.backward`.
+"""`vjp`: the WY form for any batch and length, slice by slice. Must equal `recurrent` and `gradient.backward`.
 
-A slice is some sequences and some chunks of them, as much as fits the cache: the arrays that `wy` makes for it are then
-read again before they leave it. Within a slice the chunks share all products but those of the short loop.
+A slice is some sequences and some chunks of them, as much as fits the cache: the arrays that `wy` makes for
+it are then read again before they leave it. Within a slice the chunks share all products but those of the
+short loop.
 """
 
 import numpy as np
@@ -9,12 +10,14 @@ import numpy as np
 from ..gradient import Gradients, check_gradients
 from ..parallel import MIN_LAM, check_chunk
 from ..recurrence import check_arguments
+from .threads import available_threads, in_threads
 from .wy import wy
 
 CHUNK = 16              # measured: 8 makes the loop over chunks longer, 32 and 64 the L x L products larger
 MAX_CHUNK = 64          # e^(0.61 * 64) = 9e16 still leaves float32 room for large inputs
 WIDTH = 2**10           # floats of one token in a slice: sequences times heads times N
 SIZE = 2**16            # floats of one input in a slice
+THREADED = 2**19        # floats of one input from which threads gain more than they cost
 
 
 def vjp(r, lam, k, v, a, b, state=None, chunk=None):
@@ -33,15 +36,15 @@ def vjp(r, lam, k, v, a, b, state=None, chunk=None):
     Returns
     -------
     (out, state), pullback
-        As from `recurrent`, and a function: ``pullback(dout, dstate=None)`` returns the `Gradients` that `backward`
-        does. It reads the inputs again, so leave them unchanged until then. If you don't need gradients, discard it.
-        Inside chunks computed in the dtype of the inputs, between chunks in float64.
+        As from `recurrent`, and a function: ``pullback(dout, dstate=None)`` returns the `Gradients` that
+        `backward` does. It reads the inputs again, so leave them unchanged until then. If you don't need
+        gradients, discard it. Inside chunks computed in the dtype of the inputs, between chunks in float64.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, what it was and what it must be; also for lam < -0.61, which the model does not produce
-        and which could overflow.
+        Naming the argument, what it was and what it must be; also for lam < -0.61, which the model does not
+        produce and which could overflow.
 
     Notes
     -----
@@ -57,36 +60,39 @@ def vjp(r, lam, k, v, a, b, state=None, chunk=None):
     >>> all(np.allclose(x, y, rtol=0, atol=1e-11) for x, y in zip(grads, expected))
     True
     """
-    dtype, arrays, state = check_arguments(r, lam, k, v, a, b, state, slowest=MIN_LAM)
+    dtype, arrays, state = check_arguments(r, lam, k, v, a, b, state, least=MIN_LAM)
     chunk = check_chunk(chunk, CHUNK, MAX_CHUNK)
     batch, (length, H, N), M = arrays[0].shape[:-3], arrays[0].shape[-3:], arrays[3].shape[-1]
     sequences = int(np.prod(batch))
     inputs = [x.reshape(sequences, length, H, x.shape[-1]) for x in arrays]             # (B, T, H, N)
     out = np.empty((sequences, length, H, M), dtype)
-    rows, tokens = cut(sequences, length, H * N, chunk)
-
+    threads = available_threads() if inputs[0].size >= THREADED else 1
+    rows, tokens = cut(sequences, length, H * N, chunk, threads)
     S = to_slices(state, sequences)
-    pullbacks = {}
-    for row in rows:
-        for t, L in tokens:
-            pullbacks[row.start, t.start] = wy(*(by_chunk(x[row, t], L) for x in inputs), S[row],
-                                               by_chunk(out[row, t], L))
+
+    def forward(row):
+        return [wy(*(by_chunk(x[row, t], L) for x in inputs), S[row], by_chunk(out[row, t], L)) for t, L in tokens]
+
+    pullbacks = in_threads(threads, forward, rows)
 
     def pullback(dout, dstate=None):
         dout, dstate = check_gradients(dout, dstate, batch + (length, H, M), state.shape)
         dout, dS = dout.reshape(out.shape), to_slices(dstate, sequences)
         grads = [np.empty(x.shape, dtype) for x in inputs]
-        for row in reversed(rows):
-            for t, L in reversed(tokens):
-                pullbacks[row.start, t.start](by_chunk(dout[row, t], L), dS[row],
-                                              *(by_chunk(x[row, t], L) for x in grads))
+
+        def backward(i):
+            row = rows[i]
+            for (t, L), pull in zip(reversed(tokens), reversed(pullbacks[i]), strict=True):
+                pull(by_chunk(dout[row, t], L), dS[row], *(by_chunk(x[row, t], L) for x in grads))
+
+        in_threads(threads, backward, range(len(rows)))
         return Gradients(*(x.reshape(y.shape) for x, y in zip(grads, arrays, strict=True)),
                          from_slices(dS, state.shape))
 
     return (out.reshape(arrays[3].shape), from_slices(S, state.shape)), pullback
 
 
-def cut(sequences, length, width, chunk):
+def cut(sequences, length, width, chunk, threads=1):
     """Return the slices: rows of the batch, and (tokens, chunk length) in time; at the end one shorter chunk.
 
     Examples
@@ -94,7 +100,7 @@ def cut(sequences, length, width, chunk):
     >>> cut(sequences=3, length=37, width=512, chunk=16)
     ([slice(0, 2, None), slice(2, 3, None)], [(slice(0, 32, None), 16), (slice(32, 37, None), 5)])
     """
-    at_once = spread(sequences, max(1, WIDTH // max(width, 1)))
+    at_once = spread(sequences, max(1, min(WIDTH // max(width, 1), -(-sequences // threads))))
     rows = [slice(i, min(i + at_once, sequences)) for i in range(0, sequences, at_once)]
     whole = length // chunk
     step = chunk * spread(whole, max(1, SIZE // max(at_once * width * chunk, 1)))

@@ -1,9 +1,11 @@
-"""The WY form of one slice: some sequences, some chunks of L tokens. Must equal `parallel.chunked` and, with its
-pullback, `gradient.backward`. docs/delta-rule.md derives every line.
+"""The WY form of one slice: some sequences, some chunks of L tokens.
 
-Two arrangements make it fast. Readers and writers are stacked, [a; r] and [b; k], so that the four L x L matrices of
-scores are one product and so are their adjoints. And nothing is transposed in memory: axes stay (R, n, token, H, N),
-R sequences of n chunks, where elementwise work runs over long contiguous rows, and the products take views (`heads`).
+It must equal `parallel.chunked`, and its pullback `gradient.backward`. docs/delta-rule.md derives every line.
+
+Two arrangements make it fast. Readers and writers are stacked, [a; r] and [b; k], so that the four L x L
+matrices of scores are one product and so are their adjoints. And nothing is transposed in memory: axes stay
+(R, n, token, H, N), R sequences of n chunks, where elementwise work runs over long contiguous rows, and the
+products take views (`heads`).
 
 Inside a chunk everything is in the dtype of the inputs; S and dS, which cross chunks, are float64.
 """
@@ -29,8 +31,9 @@ def constants(length, dtype):
     Returns
     -------
     sums : (L+1, L)
-        sums @ lam is the log decay between the middle of the chunk and each token's end (row 0: the chunk's start),
-        P_t - c. Sums from the middle outwards: all terms of a row have one sign, so no digits cancel.
+        sums @ lam is the log decay between the middle of the chunk and each token's end (row 0: the chunk's
+        start), P_t - c. Sums from the middle outwards: all terms of a row have one sign, so no digits
+        cancel.
     causal : (2L, 2L)
         1 where a reader, [a; r], meets a writer, [b; k]: a before its own token, r after it.
     links : list of (L, L)
@@ -50,8 +53,9 @@ def constants(length, dtype):
 def inverse(M, links):
     """Return (I - M)^-1 of strictly lower triangular M (..., L, L), by halves.
 
-    Where T is the inverse within each half of a block, T + T m T, with m what links the halves, is the inverse of the
-    block. Never the product (I + M)(I + M^2)(I + M^4)...: powers of M grow where a key is repeated, and cancel.
+    Where T is the inverse within each half of a block, T + T m T, with m what links the halves, is the
+    inverse of the block. Never the product (I + M)(I + M^2)(I + M^4)...: powers of M grow where a key is
+    repeated, and cancel.
     """
     T = np.zeros_like(M)
     T[..., range(M.shape[-1]), range(M.shape[-1])] = 1
@@ -69,10 +73,11 @@ def scale(r, lam, k, a, b, sums):
     e : (R, n, L+1, H, N)
         e^(P_t - c) for the chunk's start and every token's end.
     between : (R, n+1, 1, H, N)
-        The decay from the first start to the first middle, from middle to middle, and to the last end, in float64.
+        The decay from the first start to the first middle, from middle to middle, and to the last end, in
+        float64.
     a_r, b_k : (R, n, 2L, H, N)
-        The readers [a; r] times their e^(P - c), a before its token's decay, r after it; the writers [b; k] times
-        e^(c - P).
+        The readers [a; r] times their e^(P - c), a before its token's decay, r after it; the writers [b; k]
+        times e^(c - P).
     """
     R, n, L, H, N = r.shape
     e = np.empty((R, n, L + 1, H, N), r.dtype)
@@ -106,8 +111,8 @@ def wy(r, lam, k, v, a, b, S, out):
     Returns
     -------
     pullback(dout, dS, dr, dlam, dk, dv, da, db)
-        Fills the last six, and replaces dS, the gradient of the state after, by the gradient of the state before. It
-        keeps the states at the starts of the chunks, and computes [a; r] and [b; k] again.
+        Fills the last six, and replaces dS, the gradient of the state after, by the gradient of the state
+        before. It keeps the states at the starts of the chunks, and computes [a; r] and [b; k] again.
     """
     R, n, L, H, _ = r.shape
     dtype, M = r.dtype, v.shape[-1]

@@ -1,0 +1,32 @@
+"""From logits to tokens to streamed text.
+
+A language model returns logits: how likely each token is to come next. To generate text, draw a token, let the model
+read it, and repeat. The state is all that is carried from one token to the next, so memory and time per token stay
+the same however long the text becomes. Any model with ``vocab_size``, ``forward`` and ``step`` will do.
+
+In reading order: `distribution` turns logits into probabilities, `sampler` draws tokens with penalties against
+repetition, `generation` continues a prompt, `batch` several prompts together, `streaming` turns tokens into text,
+`scoring` says how likely a given continuation is.
+
+The functions follow the official sampler, `sample_logits` and `generate` in the package `rwkv`
+(https://github.com/BlinkDL/ChatRWKV/blob/965e40b/rwkv_pip_package/src/rwkv/utils.py), except in this:
+
+- top_p and top_k look at the probabilities *before* the temperature, as there; many other samplers apply the
+  temperature first, so that it shifts the threshold of top_p.
+- Among equal probabilities the smaller ids are kept; top_p of the official sampler keeps all that tie.
+- Temperature 0 takes the smallest of the best ids; the official sampler draws among them.
+- Penalties do not fade unless ``penalty_decay`` says so; the official sampler always lets them, by 0.996 per token.
+- Exempt tokens have no penalty at all; the official sampler exempts digits and blanks from the frequency penalty, but
+  not from the presence penalty.
+- A token that stands for no text is never drawn.
+"""
+
+from .batch import generate_batch
+from .distribution import probabilities, sample
+from .generation import Generation, generate, read_prompt
+from .sampler import Sampler, blanks_and_digits, end_of_text_tokens
+from .scoring import log_probabilities, score
+from .streaming import stream_text
+
+__all__ = ["Generation", "Sampler", "blanks_and_digits", "end_of_text_tokens", "generate", "generate_batch",
+           "log_probabilities", "probabilities", "read_prompt", "sample", "score", "stream_text"]

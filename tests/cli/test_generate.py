@@ -1,0 +1,121 @@
+"""`generate`: prompts from everywhere, where a text ends, and what is never drawn."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+from random_models import random_model
+
+from rwkv_np import load, save
+from rwkv_np.cli.main import main
+from rwkv_np.text.tokenizer import Bytes, World
+
+
+def write(capsys, *arguments):
+    assert main(["generate", "--max-new-tokens", "20", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def give(monkeypatch, data):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_the_default_prompt_is_something_the_model_knows(character_model, capsys):
+    out = write(capsys, "--model", character_model)
+    assert len(out) == 21 and set(out.strip()) <= set("abcdefghijklmno")
+
+
+def test_escapes_in_prompts_and_stops(capsys):
+    out = write(capsys, "--prompt", r"def f():\n\treturn\\n \d", "--temperature", "0")
+    assert out.startswith("def f():\n\treturn\\n \\d")
+    rest = write(capsys, "--prompt", "A", "--max-new-tokens", "300")
+    assert "\n" in rest.rstrip("\n")
+    assert write(capsys, "--prompt", "A", "--max-new-tokens", "300", "--stop", r"\n") == rest.split("\n")[0] + "\n"
+
+
+def test_the_prompt_from_a_file_or_standard_input_is_the_prompt(tmp_path, monkeypatch, capsys):
+    text = "Grüße: \\n\nReturn"                      # a file has no escapes
+    (tmp_path / "p.txt").write_text(text + "\n", encoding="utf-8")
+    (tmp_path / "bom.txt").write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    expected = write(capsys, "--prompt", text.replace("\\", "\\\\"), "--seed", "2")
+    assert expected.startswith(text)
+    for name in ("p.txt", "bom.txt"):
+        assert write(capsys, "--prompt-file", str(tmp_path / name), "--seed", "2") == expected
+    for option in ("--prompt", "--prompt-file"):
+        give(monkeypatch, (text + "\n").encode())
+        assert write(capsys, option, "-", "--seed", "2") == expected
+
+
+def test_several_prompts_are_each_prompt_alone(capsys):
+    together = write(capsys, "--prompt", "The value", "--prompt", "class A", "--seed", "5")
+    alone = write(capsys, "--prompt", "The value", "--seed", "5"), write(capsys, "--prompt", "class A", "--seed", "6")
+    assert together == ("-" * 60 + "\n").join(alone)
+
+
+@pytest.fixture
+def world_model(tmp_path):
+    """A model whose best logits are those of id 0, the end of text, and of rows that stand for nothing."""
+    tokenizer = World([bytes([byte]) for byte in range(256)])
+    model = random_model(vocab_size=300, dtype=np.float32)
+    model.params["head.weight"][:] = 0
+    model.params["ln_out.bias"][:] = 1
+    model.params["head.weight"][0], model.params["head.weight"][257:] = 0.5, 1.0
+    model.params["ln_out.weight"][:] = 0                # so the logits are 4 for the end, 8 for the padding, 0 else
+    model.tokenizer = tokenizer
+    save(model, tmp_path / "world.safetensors")
+    return str(tmp_path / "world.safetensors")
+
+
+def test_generation_ends_at_the_end_of_text_and_padding_is_never_drawn(world_model, capsys):
+    assert write(capsys, "--model", world_model, "--prompt", "abc", "--temperature", "0") == "abc\n"
+    out = write(capsys, "--model", world_model, "--prompt", "abc", "--ignore-eos", "--top-p", "1")
+    assert len(out) > 10 and "\ufffd" not in out.encode(errors="surrogateescape").decode("latin-1")
+    model = load(world_model)
+    from rwkv_np.sampling import end_of_text_tokens, generate
+    assert end_of_text_tokens(model) == (0,)
+    drawn = set(generate(model, [98], 2000, top_p=1.0, seed=1))
+    assert max(drawn) < 257 and 0 not in drawn          # where nothing stops there, it stands for no text
+    assert len(list(generate(model, [98], 2000, top_p=1.0, seed=1, stop_tokens=[0]))) < 100
+
+
+def test_penalty_options_reach_the_sampler(capsys):
+    greedy = ["--prompt", "0.1, 0.1, 0.1, 0.1, 0.", "--temperature", "0", "--presence-penalty", "2",
+              "--frequency-penalty", "1"]
+    texts = {write(capsys, *greedy, *more) for more in ([], ["--penalty-decay", "0.5"], ["--exempt-digits"])}
+    assert len(texts) == 3
+
+
+def test_a_saved_state_takes_its_place_before_the_work(tmp_path, capsys):
+    state = tmp_path / "s.safetensors"
+    assert main(["generate", "--model", "nowhere.pth", "--save-state", str(state)]) == 2
+    assert "nowhere.pth" in capsys.readouterr().err and not state.exists()
+    write(capsys, "--save-state", str(state))
+    before = state.read_bytes()
+    for arguments, message in (
+            (["--save-state", str(state)], f"--save-state: {state} exists; name a new file"),
+            (["--save-state", str(tmp_path / "no" / "s")], f"there is no folder {tmp_path / 'no'}"),
+            (["--save-state", str(tmp_path / "t"), "--prompt", "a", "--prompt", "b"], "--prompt is repeated"),
+            (["--prompt", ""], "the prompt is empty"), (["--prompt", "-", "--prompt", "-"], "only once"),
+            (["--prompt", "a", "--prompt-file", "b"], "not allowed with argument"),
+            (["--prompt-file", str(tmp_path / "none")], "none"), (["--seed", "-1"], "seed is -1"),
+            (["--stop", ""], "stop holds an empty string"), (["--temperature", "nan"], "temperature is nan")):
+        assert main(["generate", *arguments]) == 2
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1, err
+    assert state.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["s.safetensors"]
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path, monkeypatch, capsys):
+    give(monkeypatch, b"abc\xff")
+    assert main(["generate", "--prompt", "-"]) == 2
+    assert "standard input: it is not UTF-8 text: byte 3 is 0xff" in capsys.readouterr().err
+
+
+def test_the_tokenizer_called_bytes_is_one(tmp_path, capsys):
+    model = random_model(vocab_size=256, dtype=np.float32)
+    save(model, tmp_path / "m.pth")
+    assert main(["generate", "--model", str(tmp_path / "m.pth"), "--tokenizer", ""]) == 2
+    assert "has no tokenizer" not in capsys.readouterr().err      # an empty name is a name
+    assert Bytes().fits(model.vocab_size)
+    write(capsys, "--model", str(tmp_path / "m.pth"), "--tokenizer", "bytes")

@@ -1,4 +1,4 @@
-"""Run everything in this folder at full length and write docs/reliability.md: python tests/robustness/report.py"""
+"""Run the tests of this folder at full length and write docs/reliability.md: python tests/robustness/report.py"""
 
 import platform
 import sys
@@ -16,19 +16,19 @@ import numpy as np
 def main(count=10_000, full_disks=200, kills=40, tokens=10**6):
     lines = [f"""# Reliability
 
-Written by `make reliability` (Python {platform.python_version()}, NumPy {np.__version__}); the short versions of these
+Written by `make reliability` (Python {platform.python_version()}, NumPy {np.__version__}). Short versions of these
 runs are part of `make test`.
 
 ## Broken files
 
-{count:,} files for each reader: bits flipped, ends cut off, holes, noise, huge numbers, parts copied over others,
-shuffled headers; for `.pth` every second one with its pickle alone mutated, in an archive that is whole. A reader may
-refuse a file with `CheckpointError` or `ValueError`, or read it where the damage is to numbers or to unused bytes.
-Nothing else was raised, nothing hung, nothing was executed.
+{count:,} damaged files for each reader: flipped bits, missing ends, holes, noise, huge numbers, bytes copied over
+others, shuffled headers. Of the `.pth` files, every second one is an intact archive with a damaged pickle. A reader
+may refuse a file with `CheckpointError` or `ValueError`, or read it if only values or unused bytes are damaged. No
+other exception was raised, nothing hung, and nothing was executed.
 
-The files are small (a state is a kilobyte), so that Python's own objects weigh in the last column.
+The files are small (a state is a kilobyte), so Python's own objects count in the last column.
 
-| reader | refused | read all the same | slowest | most memory, in sizes of the file |
+| reader | refused | read | slowest | peak memory / size of the file |
 |---|---|---|---|---|"""]
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -38,16 +38,16 @@ The files are small (a state is a kilobyte), so that Python's own objects weigh 
             print(lines[-1], flush=True)
         lost = faults.failing_writes(folder, full_disks)
         lines += ["", "## Interrupted training", "",
-                  f"- {full_disks} runs in which a random write failed with *no space left*: {lost} lost more than the "
-                  "steps since the last checkpoint, or left litter."]
+                  f"- {full_disks} runs in which a random write failed with *no space left*: {lost} of them lost "
+                  "more than the steps since the last checkpoint, or left temporary files."]
         print(lines[-1], flush=True)
         n, broken, unfinished = faults.killed(folder, kills)
         lines.append(f"- {n} runs killed (SIGKILL) at random moments while they saved every other step: {broken} left "
-                     f"a file that does not load; of the first 3, resumed, {unfinished} did not come to their end.")
+                     f"a file that does not load. The first 3 were resumed: {unfinished} did not finish.")
         print(lines[-1], flush=True)
     grown, finite = faults.soak(tokens)
-    lines += ["", "## Decoding for long", "",
-              f"{tokens:,} tokens by a small model: memory grew by {grown / 1e3:.0f} kB after the first thousand; "
+    lines += ["", "## Long decoding", "",
+              f"{tokens:,} tokens from a small model: memory grew by {grown / 1e3:.0f} kB after the first thousand; "
               f"logits were {'always finite' if finite else 'NOT always finite'}.", ""]
     (ROOT / "docs" / "reliability.md").write_text("\n".join(lines), encoding="utf-8")
 

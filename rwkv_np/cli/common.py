@@ -55,8 +55,8 @@ def command_line(*arguments) -> str:
 
 def add_model_options(parser):
     """Add ``--model`` to a parser, and what may come beside it: ``--tokenizer``, ``--adapter``, ``--alpha``."""
-    parser.add_argument("--model", metavar="MODEL", help=".pth, .safetensors, Hugging Face folder or Hub id "
-                                                         "(default: the small one included in the package)")
+    parser.add_argument("--model", metavar="MODEL", help=".pth, .safetensors, Hugging Face folder or Hub id, or "
+                                                         "python-help-7 (default: python-help, also included)")
     parser.add_argument("--tokenizer", metavar="FILE", help="for a model without one: its file, or the word bytes")
     parser.add_argument("--adapter", metavar="FILE", help="a LoRA adapter to merge into the model: a folder of PEFT "
                                                           "or a file of RWKV-PEFT")

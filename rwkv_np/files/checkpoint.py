@@ -23,8 +23,8 @@ from .tensors import open_arrays, pack_metadata, read_tensors, unpack_metadata, 
 from .tokenizer_files import find_tokenizer
 from .unwrap import find_weights
 
-# CheckpointError, load_state, save_state and read_tensors are imported above for modules that still look for them here;
-# each has a module of its own now: errors, states, tensors.
+# CheckpointError, load_state, save_state and read_tensors are imported above for modules that still look for
+# them here; each has a module of its own now: errors, states, tensors.
 
 ENDINGS = (".safetensors", ".pth")
 
@@ -36,9 +36,10 @@ def load(path: str | os.PathLike | None = None, dtype=np.float32, *, adapter: st
     Parameters
     ----------
     path : path or str, optional
-        An official ``.pth``, a ``.safetensors`` file, the ``.index.json`` of a model in several files, a Hugging Face
-        folder of ``RwkvForCausalLM``, or the id of one on the Hub such as ``"RWKV/rwkv-4-169m-pile"``. By default
-        the small model that is included in the package. The checkpoint of a training run is read too.
+        An official ``.pth``, a ``.safetensors`` file, the ``.index.json`` of a model in several files, a
+        Hugging Face folder of ``RwkvForCausalLM``, or the id of one on the Hub such as
+        ``"RWKV/rwkv-4-169m-pile"``. By default the small model that is included in the package. The
+        checkpoint of a training run is read too.
     dtype : float32 or float64
         What the arrays are converted to.
     adapter : path, optional
@@ -49,25 +50,25 @@ def load(path: str | os.PathLike | None = None, dtype=np.float32, *, adapter: st
     Returns
     -------
     LanguageModel
-        Of the generation that the arrays show. Its ``.metadata`` are the file's; its ``.tokenizer`` is the file's,
-        else the folder's (`tokenizer_files.find_tokenizer`), else None.
+        Of the generation that the arrays show. Its ``.metadata`` are the file's; its ``.tokenizer`` is the
+        file's, else the folder's (`tokenizer_files.find_tokenizer`), else None.
 
     Raises
     ------
     CheckpointError
-        Naming the file, the array and what it must be, or saying what the file is instead of a model; also for weights
-        that are not finite. FileNotFoundError if there is nothing at `path`.
+        Naming the file, the array and what it must be, or saying what the file is instead of a model; also
+        for weights that are not finite. FileNotFoundError if there is nothing at `path`.
 
     Warns
     -----
     CheckpointWarning
-        Where the weights lie beside others, or under other names; and where a tokenizer is there but is not understood,
-        or does not fit. The model then has none.
+        Where the weights lie beside others, or under other names; and where a tokenizer is there but is not
+        understood, or does not fit. The model then has none.
 
     Notes
-    -----
-    ``rescale_every`` of a Hugging Face config is not applied: weights are taken as unscaled. A folder saved after
-    an evaluation pass with a positive ``rescale_every`` holds scaled ones, and cannot be told apart.
+    ----- ``rescale_every`` of a Hugging Face config is not applied: weights are taken as unscaled. A folder
+    saved after an evaluation pass with a positive ``rescale_every`` holds scaled ones, and cannot be told
+    apart.
 
     Examples
     --------
@@ -155,7 +156,9 @@ def check_is_model(params: dict) -> None:
 
 
 def build_model(params: dict, metadata: dict) -> LanguageModel:
-    """Return the model of these arrays, with its metadata; ``group_norm_epsilon`` among them is part of the model.
+    """Return the model of these arrays, with its metadata.
+
+    ``group_norm_epsilon`` among the metadata is part of the model.
 
     Examples
     --------
@@ -179,8 +182,8 @@ def save(model: LanguageModel, path: str | os.PathLike, dtype=None) -> None:
     ----------
     model : LanguageModel
     path : path
-        Ending in ``.safetensors`` or ``.pth``. Names, shapes and orientation of the arrays are the official ones. In a
-        ``.pth`` of RWKV-7 what the first block may lack is zero, as official code asks for it.
+        Ending in ``.safetensors`` or ``.pth``. Names, shapes and orientation of the arrays are the official
+        ones. In a ``.pth`` of RWKV-7 what the first block may lack is zero, as official code asks for it.
     dtype : {"float16", "bfloat16", "float32", "float64"}, optional
         In which the arrays are stored; by default the model's own.
 
@@ -220,7 +223,8 @@ def save_hf(model: LanguageModel, folder: str | os.PathLike, dtype=None) -> None
         Of generation 4.
     folder : path
         It will hold ``config.json``, ``model.safetensors`` and the tokenizer: as ``tokenizer.json``, which
-        ``AutoTokenizer`` reads, or, for the World vocabulary, which it does not know, as the vocabulary's text file.
+        ``AutoTokenizer`` reads, or, for the World vocabulary, which it does not know, as the vocabulary's
+        text file.
     dtype : {"float16", "bfloat16", "float32", "float64"}, optional
         As in `save`.
 

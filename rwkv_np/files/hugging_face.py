@@ -1,6 +1,7 @@
 """Hugging Face's folders: their names of arrays, config.json, and the tokenizer's files.
 
-Their names for RWKV-4 are those of `transformers`; 5 and 6 follow them. RWKV-7 there is that of flash-linear-attention.
+Their names for RWKV-4 are those of `transformers`; 5 and 6 follow them. RWKV-7 there is that of
+flash-linear-attention.
 """
 
 import json
@@ -68,7 +69,9 @@ def official_name(name: str) -> str:
 
 
 def official_array(name: str, array: np.ndarray) -> np.ndarray:
-    """Return an array in its official orientation: the low-rank matrices of flash-linear-attention are transposed.
+    """Return an array in its official orientation.
+
+    The low-rank matrices of flash-linear-attention are transposed.
 
     Parameters
     ----------
@@ -116,7 +119,7 @@ def read_config(folder: str | os.PathLike) -> dict:
     for key in ("layer_norm_epsilon", "norm_eps"):
         if config[key] != 1e-5:
             raise ValueError(f"config.json has {key} {config[key]} but must have 1e-05")
-    # flash-linear-attention's group norm takes 1e-5 times the size of a head, official code 64e-5 for any size.
+    # The group norm of flash-linear-attention takes 1e-5 times the head size, official code always 64e-5.
     differs = kind == "rwkv7" and config["head_dim"] != 64
     config["group_norm_epsilon"] = 1e-5 * config["head_dim"] if differs else None
     return config

@@ -1,7 +1,7 @@
 """The arrays as official files hold them: names, shapes, dtypes.
 
-The names are those in memory. Shapes differ in one way: vectors that PyTorch multiplies with a sequence are stored as
-(1, 1, n) and are (n,) in memory.
+The names are those in memory. Shapes differ in one way: vectors that PyTorch multiplies with a sequence are
+stored as (1, 1, n) and are (n,) in memory.
 """
 
 import re
@@ -16,7 +16,7 @@ UNUSED = ("v0", "v1", "v2")         # of RWKV-7's first block: nothing reads the
 
 
 def to_memory(array: np.ndarray, dtype) -> np.ndarray:
-    """Return an array of a file as a model holds it: (1, 1, n) as (n,), in the dtype of the model, its own to change.
+    """Return an array of a file as a model holds it: (1, 1, n) as (n,), in the dtype of the model.
 
     Parameters
     ----------
@@ -81,7 +81,9 @@ def to_file(cls: type, name: str, array: np.ndarray) -> np.ndarray:
 
 
 def add_unused(model: LanguageModel) -> dict:
-    """Return a model's arrays, in RWKV-7 with zeros for what its first block may lack and official code asks for.
+    """Return a model's arrays, with zeros for those that nothing reads but official code requires.
+
+    These are v0, v1 and v2 of RWKV-7's first block, which the model may lack.
 
     Parameters
     ----------

@@ -101,7 +101,7 @@ def list_weight_files(path: Path) -> list[Path]:
 
 
 def list_shards(index: Path) -> list[Path]:
-    """Return the files that the index of a model in several files names; ValueError if one is not beside it."""
+    """Return the files that the index of a model names; a ValueError if one is not beside it."""
     content = read_with(index, json.loads)
     names = set(content["weight_map"].values()) if isinstance(content, dict) and "weight_map" in content else ()
     if not names:

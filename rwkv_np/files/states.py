@@ -19,8 +19,8 @@ def save_state(state, path: str | os.PathLike, last_token: int | None = None) ->
     path : path
     last_token : int, optional
         The token after this state, which the model has not read yet. Save a `Generation` g by
-        ``save_state(g.state, path, g.last_token)``; another process continues from the same logits, bit for bit:
-        ``state, token = load_state(path)``, then ``generate(model, [token], state=state)``.
+        ``save_state(g.state, path, g.last_token)``; another process continues from the same logits, bit for
+        bit: ``state, token = load_state(path)``, then ``generate(model, [token], state=state)``.
 
     Raises
     ------
@@ -58,8 +58,8 @@ def load_state(path: str | os.PathLike) -> tuple:
     Returns
     -------
     state : State
-        The file does not say of which model; `forward`, `step` and `generate` refuse a state of other shapes. RWKV-7
-        holds its matrices transposed against RWKV-5 and 6.
+        The file does not say of which model; `forward`, `step` and `generate` refuse a state of other
+        shapes. RWKV-7 holds its matrices transposed against RWKV-5 and 6.
     last_token : int or None
 
     Raises

@@ -180,6 +180,16 @@ def test_the_next_tokenizer_in_a_folder_is_used_where_the_first_is_not_understoo
         assert rwkv_np.load(tmp_path / "m").tokenizer.encode("ba") == [1, 0]
 
 
+def test_a_world_vocabulary_in_a_folder_may_be_called_vocab_txt(tmp_path):
+    """As in the folders of RWKV-5 and 6 on the Hub."""
+    model = random_model(vocab_size=300, dtype=np.float32)
+    world = tokenizer.World([*(bytes([byte]) for byte in range(256)), b"ab"])
+    rwkv_np.save_hf(model, tmp_path / "m")
+    (tmp_path / "m" / "vocab.txt").write_text(world.to_text(), encoding="utf-8-sig")
+    again = rwkv_np.load(tmp_path / "m").tokenizer
+    assert again.encode("ab!") == [257, 34] and again.end_of_text == 0
+
+
 @pytest.mark.parametrize("files, end_of_text", [
     ({}, None),
     ({"config.json": {"eos_token_id": 2}}, 2),

@@ -81,6 +81,18 @@ def test_generation_ends_at_the_end_of_text_and_padding_is_never_drawn(world_mod
     assert len(list(generate(model, [98], 2000, top_p=1.0, seed=1, stop_tokens=[0]))) < 100
 
 
+def test_an_end_of_text_that_stands_for_text_ends_it_too_and_can_be_ignored():
+    from rwkv_np.cli.generate import settings
+    from rwkv_np.cli.main import make_parser
+
+    model = random_model(vocab_size=300, dtype=np.float32)
+    model.tokenizer = Bytes()
+    model.tokenizer.end_of_text = 10
+    assert settings(model, make_parser().parse_args(["generate"]))["stop_tokens"] == (10,)
+    ignoring = settings(model, make_parser().parse_args(["generate", "--ignore-eos"]))
+    assert ignoring["stop_tokens"] == () and np.flatnonzero(~ignoring["allowed"]).tolist() == [10, *range(256, 300)]
+
+
 def test_penalty_options_reach_the_sampler(capsys):
     greedy = ["--prompt", "0.1, 0.1, 0.1, 0.1, 0.", "--temperature", "0", "--presence-penalty", "2",
               "--frequency-penalty", "1"]

@@ -5,7 +5,9 @@ import contextlib
 import errno
 import os
 import sys
+import warnings
 
+from ..files.errors import CheckpointWarning
 from ..training import WorkerDied, keep_freed_memory
 from ..training.signals import handle_stop_signals
 from . import check, convert, cost, demo, eval, generate, info, train, vectors
@@ -71,7 +73,9 @@ def main(arguments=None) -> int:
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")        # a console that cannot show a character shows another one
     try:
-        with handle_stop_signals(_stop):
+        with handle_stop_signals(_stop), warnings.catch_warnings():
+            warnings.simplefilter("always", CheckpointWarning)
+            warnings.showwarning = lambda message, *_: _say(f"note: {message}")
             options = make_parser().parse_args(arguments)
             keep_freed_memory()
             exit_code = options.run(options) or 0

@@ -105,6 +105,8 @@ def find_weights(content: Mapping) -> tuple[dict, list[str]]:
         if name in arrays:
             raise ValueError(f"{name} is there twice")
         arrays[name] = array
+    if removed == ["model."] and any(name.startswith("layers.") for name in arrays):
+        removed = []                                    # the usual names of flash-linear-attention
     if removed:
         notes.append(f"{', '.join(map(repr, removed[:3]))} was removed from their names")
     if ignored:

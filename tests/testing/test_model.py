@@ -128,6 +128,8 @@ def test_a_model_without_states_or_batches_passes_and_the_report_says_so(checkpo
     ({"forward": lambda tokens: None}, "it is a NoneType"),
     ({"forward": lambda tokens: np.zeros((1, 2))}, r"it has shape \(1, 2\)"),
     ({"step": lambda token, state: None}, "it raised TypeError"),
+    ({"step": lambda token, state: (np.zeros(17), [None] * 15)}, "it is a NoneType"),
+    ({"step": lambda token, state: (np.zeros(17), [np.zeros(3)] * 15)}, r"it has shape \(3, 3\)"),
     ({"loss_and_grads": lambda inputs, targets: 1.0}, "must return loss and a dict of gradients"),
     ({"loss_and_grads": lambda inputs, targets: (1.0, {})}, "missing")])
 def test_what_is_malformed_is_a_verdict(checkpoint, changes, message):

@@ -64,7 +64,8 @@ def test_python_examples_run(page, tmp_path, monkeypatch):
     r, k_heads, v_heads, a = rng.normal(size=(4, 5, 2, 4)) / 4
     names = dict(np=np, rwkv_np=rwkv_np, wkv4=wkv4, wkv6=wkv6, wkv7=wkv7, w=w, u=u, k=k, v=v, dout=dout, r=r,
                  lam=-0.6 * rng.random(r.shape), k_heads=k_heads, v_heads=v_heads, a=a, b=-a,
-                 u_heads=rng.random((2, 4)), my_wkv=wkv4.recurrent)
+                 u_heads=rng.random((2, 4)), my_wkv4=wkv4.recurrent, my_wkv6=wkv6.recurrent,
+                 my_wkv7=wkv7.recurrent)
     text = page.read_text(encoding="utf-8")
     for file in re.findall(r'load\("(.*?)"\)', text):                        # the models that the page loads
         rwkv_np.save(rwkv_np.load(), file)

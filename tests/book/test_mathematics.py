@@ -174,3 +174,17 @@ def test_gradients_of_the_fading_matrix_are_central_differences():
         up, down = (loss(*(x + sign * h * d * (m == n) if m == n else x for m, x in enumerate(arguments)))
                     for sign in (1, -1))
         assert abs((up - down) / (2 * h) - (gradient * d).sum()) < 1e-8 * np.linalg.norm(gradient) * np.linalg.norm(d)
+
+
+# docs/differences.md
+
+
+def test_a_rate_of_1e_6_does_not_fit_into_a_float32_factor():
+    assert f"{-np.log(np.float64(np.float32(np.exp(-1e-6)))):.3e}" == "1.013e-06"
+    assert "1.013e-6" in (DOCS / "differences.md").read_text(encoding="utf-8")
+
+
+def test_a_clamp_of_w_moves_the_output_as_the_page_says():
+    r, lam, u, k, v = random_inputs(64, size=64, rate=20.0)
+    out, clamped = (wkv6.recurrent(r, x, u, k, v)[0] for x in (lam, np.log(np.maximum(np.exp(lam), 0.005))))
+    assert 1e-3 < np.abs(clamped - out).max() / np.abs(out).max() < 1e-2

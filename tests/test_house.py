@@ -31,11 +31,6 @@ VERBS = """
     Set Share Show Shuffle Sort Split Start Stop Stream Sum Take Test Time Trace Train Turn Update Walk Write
     Yield""".split()
 
-# What breaks a rule today. A list may only become shorter.
-PRIVATE = {"rwkv_np.text.bpe": {"_library"}}
-WITHOUT_EXAMPLES = {
-    "rwkv_np": {"load_state"}}
-
 
 def room(module):
     """Return the index of the room that a module stands in."""
@@ -72,7 +67,7 @@ def test_no_module_uses_the_private_names_of_another():
         own |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
         used = {node.attr for node in nodes if isinstance(node, ast.Attribute) and private.match(node.attr)}
         used |= {name for _, name in imports(module) if private.match(name)}
-        assert used - own <= PRIVATE.get(module, set()), module
+        assert used <= own, module
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -107,5 +102,4 @@ def exported_functions():
 def test_an_exported_function_opens_with_a_verb_and_has_an_example(module, function):
     text = inspect.getdoc(function)
     assert text and re.match(r"\w+", text)[0] in VERBS
-    assert re.search(r"^Examples\n--------\n", text, re.MULTILINE) or function.__name__ in WITHOUT_EXAMPLES.get(
-        module, ())
+    assert re.search(r"^Examples\n--------\n", text, re.MULTILINE), module

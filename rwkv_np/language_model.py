@@ -89,7 +89,7 @@ class LanguageModel:
         Raises
         ------
         ValueError
-            For a size that is not a positive integer, or a head size that does not divide d_model.
+            For a size that is not a positive integer, or heads that do not divide d_model.
         """
         options = {name: size for name, size in (("head_size", head_size), ("d_ffn", d_ffn)) if size is not None}
         return cls(initial_params(cls, vocab_size, d_model, n_layer, np.random.default_rng(seed), dtype, **options))
@@ -160,8 +160,7 @@ class LanguageModel:
 
         Examples
         --------
-        >>> from rwkv_np import RWKV4
-        >>> logits, state = RWKV4.init(vocab_size=5, d_model=8, n_layer=2).forward([1, 2, 3])
+        >>> logits, state = LanguageModel.classes[4].init(vocab_size=5, d_model=8, n_layer=2).forward([1, 2, 3])
         >>> logits.shape
         (3, 5)
         """
@@ -191,8 +190,7 @@ class LanguageModel:
 
         Examples
         --------
-        >>> from rwkv_np import RWKV4
-        >>> logits, state = RWKV4.init(vocab_size=5, d_model=8, n_layer=2).step(3)
+        >>> logits, state = LanguageModel.classes[4].init(vocab_size=5, d_model=8, n_layer=2).step(3)
         >>> logits.shape, state.num.shape
         ((5,), (2, 8))
         """
@@ -228,8 +226,7 @@ class LanguageModel:
 
         Examples
         --------
-        >>> from rwkv_np import RWKV4
-        >>> model = RWKV4.init(vocab_size=5, d_model=8, n_layer=2)
+        >>> model = LanguageModel.classes[4].init(vocab_size=5, d_model=8, n_layer=2)
         >>> loss, grads = model.loss_and_grads([1, 2, 3], [2, 3, 4])
         >>> grads["head.weight"].shape
         (5, 8)
@@ -341,7 +338,13 @@ class LanguageModel:
 
 
 def model_class(params):
-    """Return the class of the generation whose arrays `params` hold."""
+    """Return the class of the generation whose arrays `params` hold.
+
+    Examples
+    --------
+    >>> model_class({"blocks.0.att.r_k": np.ones((2, 4))}).__name__
+    'RWKV7'
+    """
     marks = {"att.r_k": 7, "att.time_maa_": 6, "att.ln_x.": 5}
     return LanguageModel.classes[next((generation for mark, generation in marks.items()
                                        if any(name.startswith("blocks.0." + mark) for name in params)), 4)]

@@ -23,7 +23,14 @@ def layer_names(names, layer):
 
 
 def official_names(pullback, names, layer):
-    """Return the pullback of a block with its gradients under their full names, not by group and keyword."""
+    """Return the pullback of a block with its gradients under their full names, not by group and keyword.
+
+    Examples
+    --------
+    >>> renamed = official_names(lambda dx: (dx, {"att": {"key": 2 * dx}}), ("att.key.weight",), 3)
+    >>> renamed(1.0)
+    (1.0, {'blocks.3.att.key.weight': 2.0})
+    """
     def renamed(*dstream):
         *dstream, grads = pullback(*dstream)
         return *dstream, {name: grads[group][keyword] for name, group, keyword in layer_names(names, layer)
@@ -33,7 +40,13 @@ def official_names(pullback, names, layer):
 
 
 def count_layers(params):
-    """Return the number of layers of a whole model."""
+    """Return the number of layers of a whole model.
+
+    Examples
+    --------
+    >>> count_layers({"blocks.0.ln1.weight": None, "blocks.1.ln1.weight": None, "emb.weight": None})
+    2
+    """
     n_layer = 0
     while f"blocks.{n_layer}.ln1.weight" in params:
         n_layer += 1
@@ -41,7 +54,13 @@ def count_layers(params):
 
 
 def is_matrix(name, array):
-    """Return whether an array is a weight matrix, which weight decay applies to; all others count as vectors."""
+    """Return whether an array is a weight matrix, which weight decay applies to; all others count as vectors.
+
+    Examples
+    --------
+    >>> is_matrix("head.weight", np.ones((2, 2))), is_matrix("blocks.0.att.time_faaaa", np.ones((2, 2)))
+    (True, False)
+    """
     return name.endswith(".weight") and array.ndim == 2
 
 
@@ -75,6 +94,13 @@ def initial_params(cls, vocab_size, d_model, n_layer, rng, dtype=np.float32, **o
     -----
     ``generate_init_weight`` in the official trainer:
     https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v4neo/src/model.py
+
+    Examples
+    --------
+    >>> from rwkv_np import RWKV4
+    >>> params = initial_params(RWKV4, 5, 8, 1, np.random.default_rng(0))
+    >>> params["emb.weight"].shape
+    (5, 8)
     """
     sizes = {"vocab_size": vocab_size, "d_model": d_model, "n_layer": n_layer, **options}
     for name, size in sizes.items():

@@ -59,6 +59,13 @@ def time_mixing(x, x_prev, memory, *, time_decay, time_first, time_mix_r, time_m
     (y, memory) : (..., T, D), and the state of WKV after x
     pullback
         ``pullback(dy) -> dx, grads``, with grads under the names of the keywords.
+
+    Examples
+    --------
+    >>> p = RWKV4.init(5, d_model=8, n_layer=1).layer_params(0)["att"]
+    >>> (y, memory), pullback = time_mixing(np.ones((3, 8), np.float32), np.zeros(8), wkv4.initial_state(8), **p)
+    >>> y.shape, sorted(pullback(y)[1])[:2]
+    ((3, 8), ['key', 'output'])
     """
     w, u = np.exp(time_decay), time_first                                       # (A,)
     r, pull_r = mixed_linear(x, x_prev, time_mix_r, receptance)                 # (..., T, A)
@@ -102,6 +109,12 @@ def channel_mixing(x, x_prev, *, time_mix_r, time_mix_k, receptance, key, value)
     y : (..., T, D)
     pullback
         ``pullback(dy) -> dx, grads``, with grads under the names of the keywords.
+
+    Examples
+    --------
+    >>> p = RWKV4.init(5, d_model=8, n_layer=1).layer_params(0)["ffn"]
+    >>> channel_mixing(np.ones((3, 8), np.float32), np.zeros(8), **p)[0].shape
+    (3, 8)
     """
     r, pull_r = mixed_linear(x, x_prev, time_mix_r, receptance)                 # (..., T, D)
     k, pull_k = mixed_linear(x, x_prev, time_mix_k, key)                        # (..., T, F)
@@ -124,7 +137,15 @@ def channel_mixing(x, x_prev, *, time_mix_r, time_mix_k, receptance, key, value)
 
 def time_mixing_step(x, x_prev, memory, *, time_decay, time_first, time_mix_r, time_mix_k, time_mix_v,
                      receptance, key, value, output):
-    """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory."""
+    """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory.
+
+    Examples
+    --------
+    >>> p = RWKV4.init(5, d_model=8, n_layer=1).layer_params(0)["att"]
+    >>> y, memory = time_mixing_step(np.ones(8, np.float32), np.zeros(8), wkv4.initial_state(8), **p)
+    >>> y.shape, memory[0].shape
+    ((8,), (8,))
+    """
     def mix(mu):
         return x_prev + mu * (x - x_prev)                                       # mu x + (1 - mu) x_prev
 
@@ -137,7 +158,14 @@ def time_mixing_step(x, x_prev, memory, *, time_decay, time_first, time_mix_r, t
 
 
 def channel_mixing_step(x, x_prev, *, time_mix_r, time_mix_k, receptance, key, value):
-    """Compute `channel_mixing` for one token: x, x_prev (..., D) -> y (..., D)."""
+    """Compute `channel_mixing` for one token: x, x_prev (..., D) -> y (..., D).
+
+    Examples
+    --------
+    >>> p = RWKV4.init(5, d_model=8, n_layer=1).layer_params(0)["ffn"]
+    >>> channel_mixing_step(np.ones(8, np.float32), np.zeros(8), **p).shape
+    (8,)
+    """
     def mix(mu):
         return x_prev + mu * (x - x_prev)
 

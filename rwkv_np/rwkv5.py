@@ -69,6 +69,13 @@ def time_mixing(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_m
     Notes
     -----
     ``RWKV_Tmix_x052`` in https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v5/src/model.py
+
+    Examples
+    --------
+    >>> p = RWKV5.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["att"]
+    >>> (y, memory), pullback = time_mixing(np.ones((3, 8), np.float32), np.zeros(8), (np.zeros((2, 4, 4)),), **p)
+    >>> y.shape, sorted(pullback(y)[1])[:2]
+    ((3, 8), ['gate', 'key'])
     """
     n_head, head_size = len(time_decay), len(key) // len(time_decay)
     lam, u = -np.exp(time_decay), np.exp(time_first) if time_faaaa is None else time_faaaa          # (H, N)
@@ -101,7 +108,14 @@ def time_mixing(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_m
 
 
 def gating(x, x_prev, time_mix_g, gate):
-    """Compute the gate ``silu(x_g @ gate.T)``: (..., T, D) -> (..., T, A), and its pullback; 1 without a gate (5.0)."""
+    """Compute the gate ``silu(x_g @ gate.T)``: (..., T, D) -> (..., T, A), and its pullback; 1 without a gate (5.0).
+
+    Examples
+    --------
+    >>> s, _ = gating(np.ones((3, 2)), np.zeros(2), np.ones(2), np.eye(2))
+    >>> s[0].round(3).tolist()                                              # silu(1)
+    [0.731, 0.731]
+    """
     if gate is None:
         return 1.0, lambda dy: (0.0, {})
     g, pull_g = mixed_linear(x, x_prev, time_mix_g, gate)
@@ -117,7 +131,15 @@ def gating(x, x_prev, time_mix_g, gate):
 def time_mixing_step(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_mix_v, receptance, key, value,
                      ln_x, ln_x_bias, output, time_faaaa=None, time_first=None, time_mix_g=None, gate=None,
                      epsilon=64e-5):
-    """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory."""
+    """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory.
+
+    Examples
+    --------
+    >>> p = RWKV5.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["att"]
+    >>> y, memory = time_mixing_step(np.ones(8, np.float32), np.zeros(8), (np.zeros((2, 4, 4)),), **p)
+    >>> y.shape, memory[0].shape
+    ((8,), (2, 4, 4))
+    """
     def mix(mu):
         return x_prev + mu * (x - x_prev)                                       # mu x + (1 - mu) x_prev
 
@@ -156,7 +178,13 @@ class MatrixModel(LanguageModel):
 
 
 def head_sizes(vocab_size, d_model, head_size, d_ffn, d_att=None):
-    """Return the sizes of the axes V, D, F, A, H, N."""
+    """Return the sizes of the axes V, D, F, A, H, N.
+
+    Examples
+    --------
+    >>> head_sizes(5, 128, None, 448)
+    {'V': 5, 'D': 128, 'F': 448, 'A': 128, 'H': 2, 'N': 64}
+    """
     width = d_att or d_model
     head_size = head_size or min(64, width)
     if width % head_size:

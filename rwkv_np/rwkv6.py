@@ -63,6 +63,13 @@ def time_mixing(x, x_prev, memory, *, time_maa_x, time_maa_w, time_maa_k, time_m
     Notes
     -----
     ``RWKV_Tmix_x060`` in https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v5/src/model.py
+
+    Examples
+    --------
+    >>> p = RWKV6.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["att"]
+    >>> (y, memory), pullback = time_mixing(np.ones((3, 8), np.float32), np.zeros(8), (np.zeros((2, 4, 4)),), **p)
+    >>> y.shape, sorted(pullback(y)[1])[:2]
+    ((3, 8), ['gate', 'key'])
     """
     maa = time_maa_w, time_maa_k, time_maa_v, time_maa_r, time_maa_g
     (x_w, x_k, x_v, x_r, x_g), pull_mix = mix(x, x_prev, time_maa_x, maa, time_maa_w1, time_maa_w2)
@@ -117,6 +124,13 @@ def mix(x, x_prev, maa_x, maa, w1, w2):
     x_w, x_k, x_v, x_r, x_g : each (..., T, D)
     pullback
         ``pullback(the five gradients) -> dx, dmaa_x, dmaa, dw1, dw2``.
+
+    Examples
+    --------
+    >>> x = np.array([[1.0], [2.0]])                                        # with w1 = 0 the ratios are maa_x, ...
+    >>> mixed, _ = mix(x, np.zeros(1), np.zeros(1), np.eye(5)[:, :1], np.zeros((1, 5)), np.zeros((5, 1, 1)))
+    >>> [m.ravel().tolist() for m in mixed[:2]]
+    [[0.0, 1.0], [1.0, 2.0]]
     """
     shifted, pull_shift = token_shift(x, x_prev)                                # (..., T, D)
     x_x, pull_x_x = lerp(x, shifted, maa_x)                                     # (..., T, D)
@@ -144,6 +158,12 @@ def log_decay(x_w, time_decay, w1, w2):
 
     x_w: (..., T, D); time_decay: (A,); w1, w2: (D, W), (W, A). Returns lam (..., T, A), and
     ``pullback(dlam) -> dx_w, dtime_decay, dw1, dw2``.
+
+    Examples
+    --------
+    >>> lam, _ = log_decay(np.ones((1, 2)), np.array([0.0, 100.0]), np.zeros((2, 1)), np.zeros((1, 2)))
+    >>> lam.tolist() == [[-1.0, -np.exp(60.0)]]
+    True
     """
     s, pull_s = low_rank(x_w, w1, w2, tanh)                                     # (..., T, A)
     lam = -np.exp(np.minimum(time_decay + s, S_MAX))
@@ -161,6 +181,12 @@ def channel_mixing(x, x_prev, *, time_maa_r, time_maa_k, receptance, key, value)
 
     x: (..., T, D); x_prev: (..., D); time_maa_r, time_maa_k: (D,); receptance: (D, D); key: (F, D); value: (D, F).
     Returns y (..., T, D), and ``pullback(dy) -> dx, grads``.
+
+    Examples
+    --------
+    >>> p = RWKV6.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["ffn"]
+    >>> channel_mixing(np.ones((3, 8), np.float32), np.zeros(8), **p)[0].shape
+    (3, 8)
     """
     r, pull_r = mixed_linear(x, x_prev, 1 - time_maa_r, receptance)             # (..., T, D)
     k, pull_k = mixed_linear(x, x_prev, 1 - time_maa_k, key)                    # (..., T, F)
@@ -184,7 +210,15 @@ def channel_mixing(x, x_prev, *, time_maa_r, time_maa_k, receptance, key, value)
 def time_mixing_step(x, x_prev, memory, *, time_maa_x, time_maa_w, time_maa_k, time_maa_v, time_maa_r, time_maa_g,
                      time_maa_w1, time_maa_w2, time_decay, time_decay_w1, time_decay_w2, time_faaaa,
                      receptance, key, value, gate, ln_x, ln_x_bias, output, time_state=None, epsilon=64e-5):
-    """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory."""
+    """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory.
+
+    Examples
+    --------
+    >>> p = RWKV6.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["att"]
+    >>> y, memory = time_mixing_step(np.ones(8, np.float32), np.zeros(8), (np.zeros((2, 4, 4)),), **p)
+    >>> y.shape, memory[0].shape
+    ((8,), (2, 4, 4))
+    """
     def heads(a):
         return a.reshape(*x.shape[:-1], *time_faaaa.shape[-2:]).astype(np.float64)
 
@@ -207,7 +241,14 @@ def time_mixing_step(x, x_prev, memory, *, time_maa_x, time_maa_w, time_maa_k, t
 
 
 def channel_mixing_step(x, x_prev, *, time_maa_r, time_maa_k, receptance, key, value):
-    """Compute `channel_mixing` for one token: x, x_prev (..., D) -> y (..., D)."""
+    """Compute `channel_mixing` for one token: x, x_prev (..., D) -> y (..., D).
+
+    Examples
+    --------
+    >>> p = RWKV6.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["ffn"]
+    >>> channel_mixing_step(np.ones(8, np.float32), np.zeros(8), **p).shape
+    (8,)
+    """
     delta = x_prev - x
     r = (x + delta * time_maa_r) @ receptance.mT                                # (..., D)
     k = (x + delta * time_maa_k) @ key.mT                                       # (..., F)

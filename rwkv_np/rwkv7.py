@@ -17,7 +17,7 @@ import numpy as np
 
 from . import wkv7
 from .activations import identity, sigmoid, squared_relu, tanh
-from .fast.mixing import mixed_linear
+from .fast.mixing import mixed_linear, mixed_low_rank
 from .fast.reductions import row_dot, sum_rows
 from .language_model import LanguageModel
 from .ops import group_norm, linear, unit
@@ -72,6 +72,14 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
     Notes
     -----
     ``RWKV_Tmix_x070`` in https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v7/train_temp/src/model.py
+
+    Examples
+    --------
+    >>> p = RWKV7.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["att"]
+    >>> x, memory = np.ones((3, 8), np.float32), (np.zeros((2, 4, 4)),)
+    >>> (y, memory, v_first), pullback = time_mixing(x, np.zeros(8), memory, **p)
+    >>> y.shape, sorted(pullback(y)[2])[:2]
+    ((3, 8), ['a0', 'a1'])
     """
     def heads(a):
         return a.reshape(*x.shape[:-1], *r_k.shape)                             # (..., T, H, N)
@@ -81,7 +89,7 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
     v_own, pull_v_own = mixed_linear(x, x_prev, 1 - x_v, value)                 # (..., T, D)
     w, pull_w = low_rank_sigmoid(x, x_prev, x_w, w0, w1, w2, tanh)              # (..., T, D), in (0, 1)
     alpha, pull_alpha = low_rank_sigmoid(x, x_prev, x_a, a0, a1, a2, identity)  # (..., T, D), in (0, 1)
-    g, pull_g = gating(x, x_prev, x_g, g1, g2)                                  # (..., T, D)
+    g, pull_g = mixed_low_rank(x, x_prev, 1 - x_g, g1, g2, sigmoid)             # (..., T, D)
     v = v_own
     if v_first is not None:
         nu, pull_nu = low_rank_sigmoid(x, x_prev, x_v, v0, v1, v2, identity)    # (..., T, D)
@@ -98,7 +106,7 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
 
     def pullback(dy, dv_first=0.0):
         dgated, doutput = pull_y(dy)
-        dx_g, dg_params = pull_g(dgated * z)
+        dx_g, _, dmix_g, dg1, dg2 = pull_g(dgated * z)
         dz = dgated * g
         dout, dln_x, dln_x_bias = pull_norm(dz)
         drk = row_dot(heads(dz), heads(v))                                      # (..., T, H, 1)
@@ -125,8 +133,9 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
         dx_r, _, dmix_r, dreceptance = pull_r(dr)
         dx_k, _, dmix_k, dkey = pull_k0(dk0)
         dx_v, _, dmix_v, dvalue = pull_v_own(dv_own)
-        return dx_r + dx_k + dx_v + dx_w + dx_a + dx_g + dx_nu, dv_first, grads | dg_params | {
-            "x_r": -dmix_r, "x_k": -dmix_k, "x_v": dmix_nu - dmix_v,            # shares of the previous token
+        return dx_r + dx_k + dx_v + dx_w + dx_a + dx_g + dx_nu, dv_first, grads | {
+            "x_r": -dmix_r, "x_k": -dmix_k, "x_v": dmix_nu - dmix_v, "x_g": -dmix_g,       # of the previous token
+            "g1": dg1, "g2": dg2,
             "k_k": sum_rows(dkappa * k0), "k_a": dk_a, "r_k": dr_k, "receptance": dreceptance, "key": dkey,
             "value": dvalue, "ln_x": dln_x, "ln_x_bias": dln_x_bias, "output": doutput}
 
@@ -136,35 +145,25 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
 def low_rank_sigmoid(x, x_prev, mu, bias, w1, w2, activation):
     """Compute ``sigmoid(bias + activation(x_mu @ w1) @ w2)``, x_mu the mix with a share mu of the previous token.
 
-    x: (..., T, D); x_prev, mu, bias: (D,); w1, w2: (D, R), (R, D).
+    x: (..., T, D); x_prev: (..., D); mu, bias: (D,); w1, w2: (D, R), (R, D).
     Returns y (..., T, D), and ``pullback(dy) -> dx, dbias, dw1, dw2, dmu``.
+
+    Examples
+    --------
+    >>> from rwkv_np.activations import identity
+    >>> y, _ = low_rank_sigmoid(np.ones((1, 2)), np.zeros(2), np.zeros(2), np.zeros(2), np.eye(2), np.eye(2), identity)
+    >>> y.round(3).tolist()                                                 # sigmoid(1)
+    [[0.731, 0.731]]
     """
-    h, pull_h = mixed_linear(x, x_prev, 1 - mu, w1.T)                           # (..., T, R)
-    h, pull_activation = activation(h)
-    s, pull_s = linear(h, w2.T)                                                 # (..., T, D)
+    s, pull_s = mixed_low_rank(x, x_prev, 1 - mu, w1, w2, activation)           # (..., T, D)
     y, pull_y = sigmoid(bias + s)
 
     def pullback(dy):
         (ds,) = pull_y(dy)
-        dh, dw2 = pull_s(ds)
-        dx, _, dmu, dw1 = pull_h(*pull_activation(dh))
-        return dx, sum_rows(ds), dw1.T, dw2.T, -dmu
+        dx, _, dmu, dw1, dw2 = pull_s(ds)
+        return dx, sum_rows(ds), dw1, dw2, -dmu
 
     return y, pullback
-
-
-def gating(x, x_prev, x_g, g1, g2):
-    """Compute the gate ``sigmoid(x_mu @ g1) @ g2``: (..., T, D), and ``pullback(dy) -> dx, grads``."""
-    h, pull_h = mixed_linear(x, x_prev, 1 - x_g, g1.T)                          # (..., T, R)
-    h, pull_sigmoid = sigmoid(h)
-    g, pull_g = linear(h, g2.T)                                                 # (..., T, D)
-
-    def pullback(dy):
-        dh, dg2 = pull_g(dy)
-        dx, _, dmu, dg1 = pull_h(*pull_sigmoid(dh))
-        return dx, {"x_g": -dmu, "g1": dg1.T, "g2": dg2.T}
-
-    return g, pullback
 
 
 def channel_mixing(x, x_prev, *, x_k, key, value):
@@ -172,6 +171,12 @@ def channel_mixing(x, x_prev, *, x_k, key, value):
 
     x: (..., T, D); x_prev, x_k: (D,); key: (F, D); value: (D, F).
     Returns y (..., T, D), and ``pullback(dy) -> dx, grads``.
+
+    Examples
+    --------
+    >>> p = RWKV7.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["ffn"]
+    >>> channel_mixing(np.ones((3, 8), np.float32), np.zeros(8), **p)[0].shape
+    (3, 8)
     """
     k, pull_k = mixed_linear(x, x_prev, 1 - x_k, key)                           # (..., T, F)
     h, pull_h = squared_relu(k)                                                 # (..., T, F)
@@ -191,7 +196,15 @@ def channel_mixing(x, x_prev, *, x_k, key, value):
 def time_mixing_step(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g, w0, w1, w2, a0, a1, a2,
                      v0=None, v1=None, v2=None, g1, g2, k_k, k_a, r_k, receptance, key, value, ln_x, ln_x_bias,
                      output, epsilon=64e-5):
-    """Compute `time_mixing` for one token: x, x_prev, v_first (..., D) -> y (..., D), memory, v_first."""
+    """Compute `time_mixing` for one token: x, x_prev, v_first (..., D) -> y (..., D), memory, v_first.
+
+    Examples
+    --------
+    >>> p = RWKV7.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["att"]
+    >>> y, memory, v_first = time_mixing_step(np.ones(8, np.float32), np.zeros(8), (np.zeros((2, 4, 4)),), **p)
+    >>> y.shape, memory[0].shape
+    ((8,), (2, 4, 4))
+    """
     def heads(a):
         return a.reshape(*x.shape[:-1], *r_k.shape[-2:])
 
@@ -218,7 +231,14 @@ def time_mixing_step(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a
 
 
 def channel_mixing_step(x, x_prev, *, x_k, key, value):
-    """Compute `channel_mixing` for one token: x, x_prev (..., D) -> y (..., D)."""
+    """Compute `channel_mixing` for one token: x, x_prev (..., D) -> y (..., D).
+
+    Examples
+    --------
+    >>> p = RWKV7.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["ffn"]
+    >>> channel_mixing_step(np.ones(8, np.float32), np.zeros(8), **p).shape
+    (8,)
+    """
     k = (x + (x_prev - x) * x_k) @ key.mT                                       # (..., F)
     return squared_relu(k)[0] @ value.mT                                        # (..., D)
 

@@ -14,8 +14,9 @@ FEW_IDS, MOST_GAPS = 2**16, 16          # a vocabulary of few tokens may have la
 class LibraryTokenizer(Tokenizer):
     """A tokenizer that the library runs. `bpe.BPE` is the usual one, and exact; this one serves all others.
 
-    What a token stands for is then what the library decodes it to when it follows another token. Where the library
-    adds or removes blanks at the beginning of a text, a text that is encoded and decoded may differ in them.
+    What a token stands for is then what the library decodes it to when it follows another token. Where the
+    library adds or removes blanks at the beginning of a text, a text that is encoded and decoded may differ
+    in them.
 
     Parameters
     ----------
@@ -92,8 +93,8 @@ class LibraryTokenizer(Tokenizer):
     def find_cut(self, text: str, start: int) -> int:
         """Return the first place before a single blank or after a single newline. See `Tokenizer.find_cut`.
 
-        Most tokenizers split a text there into words before they look for tokens. Where this one does not, no place is
-        known.
+        Most tokenizers split a text there into words before they look for tokens. Where this one does not,
+        no place is known.
         """
         found = CUT.search(text, start) if self._may_cut else None
         return len(text) if found is None else found.start() if found[0] == " " else found.end()

@@ -36,7 +36,8 @@ def samples(folder):
     write_tensors(folder / "a.safetensors", {f"blocks.0.att.key.lora_{side}": a for side, a in matrices.items()}, {})
     readers = {".pth": ("m.pth", rwkv_np.load), ".safetensors": ("m.safetensors", rwkv_np.load),
                ".safetensors bytes": ("m.safetensors", lambda path: safetensors_file.read(path.read_bytes())),
-               "training run": (FIXTURES / "square.training-run.pth", rwkv_np.load), "adapter": ("a.safetensors", read_adapter),
+               "training run": (FIXTURES / "square.training-run.pth", rwkv_np.load),
+               "adapter": ("a.safetensors", read_adapter),
                "state": ("s.safetensors", rwkv_np.load_state), "vocabulary": ("v.txt", tokenizer.load),
                "characters": ("v.json", tokenizer.load), "tokenizer.json": ("t.json", tokenizer.load),
                "documents": ("d.jsonl", corpora.from_file)}

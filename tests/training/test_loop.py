@@ -14,6 +14,7 @@ from rwkv_np.files.errors import CheckpointError
 from rwkv_np.text import corpora
 from rwkv_np.text.tokenizer import Bytes
 from rwkv_np.training import Diverged, Run, TrainConfig, Workers, evaluate, train
+from rwkv_np.training.loop import step
 from rwkv_np.training.signals import STOP_SIGNALS
 
 TOKENS = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 40, np.uint8).astype(np.int64)
@@ -48,6 +49,8 @@ def test_every_generation_trains_and_resumes_bit_for_bit(generation, workers, tm
     assert whole.losses == resumed.losses and whole.validations == resumed.validations
     for name, array in whole.model.params.items():
         np.testing.assert_array_equal(resumed.model.params[name], array)
+    averaged = whole.model.with_params(whole.average)   # which knows the epsilon
+    assert whole.validations[-1][1] == pytest.approx(evaluate(averaged, tokens[:50], 9), rel=1e-6)
     best = resumed.best_model()
     assert best.generation == generation and best.metadata.get("group_norm_epsilon") == (
         1e-3 if generation > 4 else None)
@@ -139,6 +142,19 @@ def test_divergence_is_named_and_what_was_saved_stays(how, step, workers):
         train(run, TOKENS, TOKENS[:100], progress=False, save=lambda run: saved.append((run.step, run.best_loss)))
     assert [step for step, _ in saved] == [0] and np.isfinite(saved[0][1])
     assert all(np.isfinite(p).all() for p in run.best.values())
+
+
+def test_a_gradient_that_is_not_finite_is_divergence_at_this_step():
+    run = small_run()
+
+    class Learner:
+        def loss_and_grads(self, inputs, targets, **options):
+            loss, grads = run.model.loss_and_grads(inputs, targets, **options)
+            return loss, {name: g * (np.inf if name == "head.weight" else 1) for name, g in grads.items()}
+
+    with np.errstate(invalid="ignore"), pytest.raises(Diverged, match="at step 0 .the norm of the gradient is"):
+        step(run, Learner(), TOKENS)
+    assert run.step == 0 and run.losses == []
 
 
 def test_weights_that_were_broken_before_are_no_divergence():

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-BLOCK_SIZE = 2**16      # floats in one array of a block, 256 KB in float32: about ten of them are in use at a time
+BLOCK_SIZE = 2**17      # floats in one array of a block, 512 KB in float32: about ten of them are in use at a time
 
 
 def cut(batch, length, heads, width, chunk):

@@ -59,9 +59,9 @@ def inverse(M, links):
     """
     T = np.zeros_like(M)
     T[..., range(M.shape[-1]), range(M.shape[-1])] = 1
-    for i, link in enumerate(links):
+    for n, link in enumerate(links):
         m = M * link
-        T += T @ m @ T if i else m                                      # at first T = I
+        T += m if n == 0 else T @ m @ T                                 # at first T = I
     return T
 
 

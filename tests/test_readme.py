@@ -19,6 +19,7 @@ from rwkv_np.cli.main import make_parser
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+LONG_LINES = {"conformance.md"}                                             # to be reflowed
 ROW = re.compile(r"^\| `(rwkv_np/\S+)` \| (\d+) \|", re.MULTILINE)           # of the reading order
 
 
@@ -71,6 +72,15 @@ def test_python_examples_run(page, tmp_path, monkeypatch):
         rwkv_np.save(rwkv_np.load(), file)
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(block.replace("max_steps=500", "max_steps=2").replace("held_out)", "held_out[:500])"), names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_prose_is_plain_and_lines_are_short(page):
+    text = page.read_text(encoding="utf-8")
+    assert not re.findall(r"(?i)\b(?:ours|theirs|whoever|stretch|comes? along)\b", text)
+    prose = re.sub(r"^```.*?^```|^\$\$.*?\$\$|^[|<!].*?$", "", text, flags=re.DOTALL | re.MULTILINE)
+    too_long = [line for line in prose.splitlines() if len(line) > 110 and " " in line.strip()]
+    assert not too_long or page.name in LONG_LINES
 
 
 def test_make_targets_exist():

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy
 import pytest
 
+import rwkv_np  # noqa: F401, so that the examples of a file run on the package and not on a copy of that file
+
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 # Examples are looked for in the package. Helpers and scripts beside the tests are not collected.

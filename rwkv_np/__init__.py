@@ -5,7 +5,9 @@ reading order.
 """
 
 from . import ops, wkv4
-from .files.checkpoint import CheckpointError, load, load_state, save, save_hf, save_state
+from .files.checkpoint import load, save, save_hf
+from .files.errors import CheckpointError, CheckpointWarning
+from .files.states import load_state, save_state
 from .rwkv4 import RWKV4
 from .rwkv5 import RWKV5
 from .rwkv6 import RWKV6
@@ -13,5 +15,5 @@ from .rwkv7 import RWKV7
 from .sampling import generate
 
 __version__ = "0.1.0"
-__all__ = ["RWKV4", "RWKV5", "RWKV6", "RWKV7", "CheckpointError", "generate", "load", "load_state", "ops",
-           "save", "save_hf", "save_state", "wkv4"]
+__all__ = ["RWKV4", "RWKV5", "RWKV6", "RWKV7", "CheckpointError", "CheckpointWarning", "generate", "load",
+           "load_state", "ops", "save", "save_hf", "save_state", "wkv4"]

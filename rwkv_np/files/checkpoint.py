@@ -13,18 +13,14 @@ from . import torch_zip
 from .adapters import merge_adapter
 from .atomic import atomic_write, check_destination
 from .bundled import BUNDLED_MODEL
-from .errors import CheckpointError, CheckpointWarning, name_file  # noqa: F401, see below
+from .errors import CheckpointWarning, name_file
 from .hugging_face import folder_files, hugging_face_name, official_array, official_name, read_config
 from .official import convert_arrays, to_memory
 from .recognise import recognise_names
 from .sources import has_file_ending, list_weight_files, resolve_path
-from .states import load_state, save_state  # noqa: F401, see below
-from .tensors import open_arrays, pack_metadata, read_tensors, unpack_metadata, write_tensors  # noqa: F401
+from .tensors import open_arrays, pack_metadata, unpack_metadata, write_tensors
 from .tokenizer_files import find_tokenizer
 from .unwrap import find_weights
-
-# CheckpointError, load_state, save_state and read_tensors are imported above for modules that still look for
-# them here; each has a module of its own now: errors, states, tensors.
 
 ENDINGS = (".safetensors", ".pth")
 

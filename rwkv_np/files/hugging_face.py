@@ -44,9 +44,6 @@ def hugging_face_name(name: str) -> str:
     return name if name.startswith("head.") else "rwkv." + name
 
 
-their_name = hugging_face_name          # its old name, until all callers use the new one
-
-
 def official_name(name: str) -> str:
     """Return the official name of an array; an official name is returned unchanged.
 

@@ -83,7 +83,8 @@ def recognise_names(names: Iterable[str]) -> str | None:
     """
     names = list(names)
     if any(LORA.search(name) for name in names):
-        return "a LoRA adapter, not a whole model; merge it into its base: rwkv_np.load(base, adapter=...)"
+        return ("a LoRA adapter, not a whole model; merge it into its base: rwkv_np.load(base, adapter=...), "
+                "or --adapter")
     if any(OTHER_ADAPTERS.search(name) for name in names):
         return "an adapter of a kind other than LoRA, not a whole model; merge it with the tool that made it"
     if set(names) > STATES:

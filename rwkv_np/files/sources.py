@@ -86,7 +86,7 @@ def list_weight_files(path: Path) -> list[Path]:
             files = [path / name for name in WEIGHT_FILES if (path / name).exists()]
             if not files and (path / "adapter_config.json").is_file():
                 raise ValueError("it is the folder of a LoRA adapter, not of a whole model; merge it into its base: "
-                                 "rwkv_np.load(base, adapter=...)")
+                                 "rwkv_np.load(base, adapter=...), or --adapter")
             if not (path / "config.json").is_file() and len(files) == 0:
                 models = sorted(file.name for file in path.iterdir() if file.suffix in (".pth", ".safetensors"))
                 hint = f"; did you mean {path / models[0]}?" if models else ""

@@ -66,6 +66,15 @@ def load_state(path: str | os.PathLike) -> tuple:
     ------
     CheckpointError
         For any other file. FileNotFoundError if there is none.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, rwkv_np
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "state.safetensors"
+    >>> save_state(rwkv_np.load().initial_state(), path)
+    >>> state, last_token = load_state(path)
+    >>> state.num.shape, last_token
+    ((4, 128), None)
     """
     tensors, metadata, _ = read_tensors(path)
     with name_file(path):

@@ -18,7 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files.checkpoint import CheckpointError, atomic_write, read_tensors
+from ..files.atomic import atomic_write
+from ..files.errors import CheckpointError
+from ..files.tensors import read_tensors
 from .engine import length_of
 from .judge import judge_gradients, judge_output, judge_state, wrong
 from .precision import to_float64

@@ -41,8 +41,8 @@ class BPE(LibraryTokenizer):
     def __init__(self, json_text: str):
         super().__init__(json_text)
         if not is_byte_level(json.loads(json_text)):
-            raise ValueError(f"the tokenizer's model is {type(self._library.model).__name__} and its decoder "
-                             f"{type(self._library.decoder).__name__}; they must be BPE and ByteLevel")
+            raise ValueError(f"the tokenizer's model is {type(self.library.model).__name__} and its decoder "
+                             f"{type(self.library.decoder).__name__}; they must be BPE and ByteLevel")
 
     decode = Tokenizer.decode           # the bytes are exact, so joining them is too
 

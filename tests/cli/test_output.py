@@ -131,6 +131,23 @@ def test_output_that_finds_no_room_is_an_error():
     assert done.returncode == 2 and "No space left on device" in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="programs are found differently on Windows")
+def test_the_program_is_named_as_it_was_called(tmp_path, monkeypatch, capsys):
+    script = tmp_path / "rwkv-np"                       # as pip makes one
+    script.write_text(f"#!{sys.executable}\nimport sys; from rwkv_np.cli.main import main; sys.exit(main())\n")
+    script.chmod(0o700)
+    assert 'rwkv-np = "rwkv_np.cli.main:main"' in (ROOT / "pyproject.toml").read_text()
+    done = subprocess.run([script, "--help"], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
+                          text=True, check=True)
+    assert done.stdout.startswith("usage: rwkv-np ")
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command_line("info") == "rwkv-np info"
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.chdir(tmp_path.parent)
+    assert command_line("info") == f"{tmp_path.name}/rwkv-np info"
+
+
 def test_printed_commands_are_quoted_and_can_be_run(program, tmp_path, capsys):
     folder = tmp_path / "it's here; $HOME"
     folder.mkdir()

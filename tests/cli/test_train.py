@@ -10,7 +10,7 @@ from random_models import random_model
 from rwkv_np import load, save
 from rwkv_np.cli.main import main
 from rwkv_np.text.tokenizer import Bytes, Characters, World
-from rwkv_np.training import Run
+from rwkv_np.training import Run, TrainConfig
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 60
 SMALL = ["--d-model", "8", "--n-layer", "1"]
@@ -165,6 +165,16 @@ def test_a_killed_worker_and_memory_are_one_clear_line(text, tmp_path, capsys, m
     assert f"train --resume {tmp_path / 'm'} --text {text}" in err
     assert main(["train", "--text", text, "--d-model", str(10**12)]) == 2
     assert "out of memory: Unable to allocate" in capsys.readouterr().err
+
+
+def test_runs_that_cannot_be_resumed_say_why(text, tmp_path, capsys):
+    (tmp_path / "m").mkdir()
+    assert "training.safetensors" in refused(capsys, "--resume", tmp_path / "m")
+    Run.start(random_model(dtype=np.float32), TrainConfig()).save(tmp_path / "m" / "training.safetensors")
+    assert "has no tokenizer" in refused(capsys, "--resume", tmp_path / "m")
+    train(tmp_path, "--text", text, out="other")
+    assert "read another text (t.txt); give the same one with --text" in refused(
+        capsys, "--resume", tmp_path / "other")
 
 
 def test_the_loss_at_the_end_is_that_of_the_whole_text(text, tmp_path, capsys):

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rwkv_np import wkv4, wkv6, wkv7
-from rwkv_np.files.checkpoint import CheckpointError
+from rwkv_np.files.errors import CheckpointError
 from rwkv_np.testing import vectors
 
 ROOT = Path(__file__).resolve().parents[2]

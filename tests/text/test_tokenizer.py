@@ -189,6 +189,12 @@ def test_sizes():
     assert SMALL_WORLD.vocab_size == 1 + 256 + 7     # the reserved id, the bytes, the longer entries
 
 
+def test_a_vocabulary_fits_a_model_of_at_least_as_many_rows():
+    world = World([*SINGLE_BYTES, *(b"%08d" % n for n in range(65550 - 257))])
+    assert (world.vocab_size, world.fits(65536), world.fits(65550), world.fits(np.int64(65600))) == (
+        65550, False, True, True)
+
+
 def test_sizes_of_real_vocabularies(world, pile):
     assert pile.vocab_size == 50277
     assert world.vocab_size == 65530

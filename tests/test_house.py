@@ -33,7 +33,7 @@ VERBS = """
 
 
 def room(module):
-    """Return the index of the room that a module stands in."""
+    """Return the room that a module is in."""
     return max((name for name in ROOMS if f"{module}.".startswith(f"{name}.")), key=len)
 
 

@@ -334,7 +334,7 @@ class LanguageModel:
 
     def stack(self, states):
         """Return one state from those of the layers, in order."""
-        return self.State(*map(np.stack, zip(*states, strict=True)))
+        return self.State(*map(np.array, zip(*states, strict=True)))
 
 
 def model_class(params):

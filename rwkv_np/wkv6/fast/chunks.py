@@ -86,11 +86,15 @@ def backward(r, lam, k, v, dout, u, starts, dstate):
     dlog_decay = sum_to(np.einsum("...nm,...nm->...n", ends, starts)[None], log_decay.shape[1:]) * np.exp(log_decay)
     dlam = down_sweep(dA, dr, dk, dlog_decay, levels)
 
-    through_bonus = np.moveaxis(diagonal(dA), -1, 0)[..., None] * u             # (L, C, B, H, N)
-    dr += through_bonus * k_in
-    through_bonus *= r_in
-    dk += through_bonus
-    return dr, dlam, dk, np.moveaxis(dV, -2, 0), bonus_gradient(dA, r_in, k_in), dstate
+    c = np.moveaxis(diagonal(dA), -1, 0)[..., None]                             # (L, C, B, H, 1)
+    c_k = c * k_in
+    du = np.einsum("l...n,l...n->...n", c_k, r_in).sum(axis=(0, 1), dtype=np.float64)       # (H, N)
+    c_k *= u
+    dr += c_k
+    r_in *= c
+    r_in *= u
+    dk += r_in
+    return dr, dlam, dk, np.moveaxis(dV, -2, 0), du, dstate
 
 
 def decay_to_ends(r, lam, k, u, levels=None):
@@ -101,12 +105,6 @@ def decay_to_ends(r, lam, k, u, levels=None):
     log_decay = up_sweep(r, lam, k, A, levels)                                  # (1, C, B, H, N)
     decay = np.exp(log_decay[0].astype(np.float64))[..., None]
     return A, np.broadcast_to(decay, (chunks, *decay.shape[1:])), log_decay
-
-
-def bonus_gradient(dA, r, k):
-    """Return the gradient of u, (H, N) in float64: the sum over all tokens of (dA_tt) r_t k_t."""
-    by_chunk = np.einsum("cbhl,lcbhn,lcbhn->cbhn", diagonal(dA), r, k)
-    return by_chunk.sum(axis=(0, 1), dtype=np.float64)
 
 
 def matrices(x):

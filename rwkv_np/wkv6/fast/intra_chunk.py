@@ -95,10 +95,10 @@ def down_sweep(dweights, dr, dk, dlog_decay, levels):
         dr_second, dk_first = halves(dr, s)[1], halves(dk, s)[0]
         dr_second *= decay_first
         dk_first *= decay_second
-        d_first = sum_products(dr_second, r_second, dlog_decay.shape[1:])       # (L/2s, ..., N)
-        d_second = sum_products(dk_first, k_first, dlog_decay.shape[1:])
-        dlog_decay = np.stack([dlog_decay + d_first, dlog_decay + d_second], axis=1)
-        dlog_decay = dlog_decay.reshape(-1, *dlog_decay.shape[2:])              # (L/s, ..., N)
+        dlog_joined, shape = dlog_decay, dlog_decay.shape[1:]                   # (L/2s, ..., N)
+        dlog_decay = np.empty((2 * len(dlog_joined), *shape), dr.dtype)         # (L/s, ..., N)
+        np.add(dlog_joined, sum_products(dr_second, r_second, shape), out=dlog_decay[0::2])
+        np.add(dlog_joined, sum_products(dk_first, k_first, shape), out=dlog_decay[1::2])
         dquarters = quarters(dweights, s)
         if s == 1:                                                  # products of numbers, not of matrices: faster
             dquarters = np.moveaxis(dquarters, -2, 1)               # (L/2, 1, ..., 1)

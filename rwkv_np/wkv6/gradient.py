@@ -18,9 +18,10 @@ With c_t = v_t . g_t, differentiating both equations gives::
 G starts as the gradient of the final state, or 0, and ends as that of the initial state. Its recurrence is the
 forward one, backwards in time and with r, g in the place of k, v. So nothing here can overflow that did not there.
 
-**Why the states are kept.** dlam_t also equals a running sum, over the tokens after t, of r * dr - k * dk without
-their bonus terms, for which no state is needed. That sum cancels: where decays are strong, its terms are large and
-dlam is small. In float32 at a rate of 10 per token, three digits of dlam are left.
+**Why the states are kept.** Up to the final state's share, dlam_t also equals the running sum of r_s * dr_s over the
+tokens s > t, less that of k_s * dk_s over s >= t, both without their bonus terms. No state is needed for it. But it
+cancels: where decays are strong, its terms are large and dlam is small. In float32 at a rate of 10 per token its
+error exceeds 1e-4 of the channel's largest dlam; with the states it stays below 5e-6.
 """
 
 from typing import NamedTuple

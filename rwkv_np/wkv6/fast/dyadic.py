@@ -135,15 +135,14 @@ def power_of_two(n):
 
 
 def work_dtype(factors, others):
-    """Return the dtype for the inside of chunks: float64, or float32 for factors whose products it can hold.
+    """Return the dtype for the inside of chunks: that of the factors, unless their products leave its range.
 
-    No sum of products of the arrays exceeds the product of their Euclidean norms (Cauchy and Schwarz). Where
-    that leaves the range of float32, or where the factors are so small that their product does, float64 holds it.
+    The products of r, k, v and dout are taken in another order than in the recurrence. Where float32 cannot hold
+    the product of the largest entries of all arrays, with room for the sums, or where that of the factors alone
+    is too small for it, or 0, chunks run in float64.
     """
     if factors[0].dtype == np.float64:
         return np.float64
-    with np.errstate(over="ignore"):                                                    # an infinite norm does not fit
-        norms = [float(np.linalg.norm(x)) for x in [*factors, *others]]
-    means = [norm / math.sqrt(max(1, x.size)) for norm, x in zip(norms, factors, strict=False)]     # root mean squares
-    largest, smallest = math.prod(max(1.0, x) for x in norms), math.prod(min(1.0, x) for x in means)
-    return np.float32 if largest < 1e36 and smallest > 1e-28 else np.float64
+    sizes = [max(float(x.max(initial=0)), -float(x.min(initial=0))) for x in [*factors, *others]]
+    largest, smallest = math.prod(max(1.0, x) for x in sizes), math.prod(min(1.0, x) for x in sizes[:len(factors)])
+    return np.float32 if largest < 1e28 and smallest > 1e-28 else np.float64

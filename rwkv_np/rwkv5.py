@@ -1,10 +1,10 @@
 """RWKV-5 "Eagle" (arXiv:2404.05892). Unlike RWKV-4, it remembers a matrix per head instead of an average per channel.
 
-RWKV-4 keeps, in every channel, one average of the values: whoever reads it gets the same number. A head of RWKV-5
-adds up the outer products of key and value, a matrix S[key, value] that fades, and the receptance asks it a
-question: out = S^T r. The answer depends on the question, so that one head can hold many values under different
-keys. What else changed follows from this: no denominator and no sigmoid on r, a group norm of each head's output
-in their place, and a gate.
+RWKV-4 keeps one average of the values in every channel, and every reader gets the same number. A head of RWKV-5
+adds up the outer products of key and value in a matrix S[key, value], which decays, and the receptance is a query:
+out = S^T r. The answer depends on the query, so that one head can hold many values under different keys. The other
+changes follow from this: there is no denominator and no sigmoid on r; a group norm of each head's output takes
+their place, and a gate is added.
 
 This is RWKV-5.2, which has a decay and a bonus per channel. The earlier 5.1 has one of each per head, and 5.0 also
 lacks the gate; both are read and run too. Channel mixing is RWKV-4's.

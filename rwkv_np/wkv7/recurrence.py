@@ -9,10 +9,10 @@ Per head, with the state S (M, N), values along its rows and keys along its colu
 The stored value is read from S_{t-1}, *before* the decay. The token's own v k^T is in the state when it is
 read, so there is no bonus u as in RWKV-6.
 
-**Why the argument is lam, and the state float64.** In float32, w = 1 - 1e-6 is stored as a rate of 9.54e-7,
-which is 5% off; lam = -1e-6 keeps seven digits. And a float32 state that decays slowly rounds at every step,
-often in the same direction: with random tokens that erase nothing and a rate of 1e-4 it is off by 3e-4 after
-2^17 tokens. One float64 matrix per head costs little and removes the problem.
+**Why the argument is lam, and the state float64.** In float32, w = 1 - 1e-6 is stored as a rate of 1.013e-6,
+and exp(-1e-6) as one of 9.54e-7; lam = -1e-6 keeps seven digits. And a float32 state that decays slowly rounds
+at every step, often in the same direction: with random tokens that erase nothing and a rate of 1e-4 it is off
+by 3e-4 after 2^17 tokens. One float64 matrix per head costs little and removes the problem.
 """
 
 import numpy as np

@@ -33,9 +33,9 @@ def test_threads_change_not_a_bit(monkeypatch):
     dout, dstate = rng.normal(size=inputs[-1].shape), rng.normal(size=state.shape)
     monkeypatch.setattr(blocks, "BLOCK_SIZE", 64 * 5)
     results = []
-    monkeypatch.setattr(blocks, "MAX_THREADS", 3)
+    monkeypatch.setattr(dyadic, "MAX_THREADS", 3)
     for threads in (1, 3):
-        monkeypatch.setattr(blocks, "thread_limit", lambda threads=threads: threads)
+        monkeypatch.setattr(dyadic, "available_threads", lambda threads=threads: threads)
         results.append(run(inputs, state, dout, dstate))
     assert all((x == y).all() for x, y in zip(*results, strict=True))
 
@@ -43,21 +43,10 @@ def test_threads_change_not_a_bit(monkeypatch):
 def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
     *inputs, _ = draw(np.random.default_rng(2), 64, batch=(4,))
     monkeypatch.setattr(blocks, "BLOCK_SIZE", 64)
-    monkeypatch.setattr(blocks, "thread_limit", lambda: 2)
+    monkeypatch.setattr(dyadic, "available_threads", lambda: 2)
     monkeypatch.setattr(dyadic, "forward", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         wkv6.vjp(*inputs)
-
-
-def test_the_environment_limits_threads_as_it_limits_blas(monkeypatch):
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(blocks.os, "cpu_count", lambda: 5)
-    assert blocks.thread_limit() == 5
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert blocks.thread_limit() == 3
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    assert blocks.thread_limit() == 1
 
 
 def test_blocks_cover_every_token_once():

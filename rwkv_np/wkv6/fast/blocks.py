@@ -1,16 +1,11 @@
 """Blocks of tokens that fit the cache: how a batch is cut into them, and their layout in memory.
 
 A lane is a few heads of a few sequences; a block is a segment of time of a lane. The blocks of a lane follow
-one another, with the state passed on. Lanes are independent, and run in threads: a NumPy function uses one core,
-but releases the interpreter, so that another thread can use the next.
+one another, with the state passed on. Lanes are independent of each other.
 """
-
-import os
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-MAX_THREADS = 2         # of more, most would wait for the interpreter, which runs one thread at a time between calls
 BLOCK_SIZE = 2**17      # floats in one array of a block, 512 KB in float32: about ten of them are in use at a time
 
 
@@ -80,20 +75,3 @@ def store(x, lane, segment, block):
     x = x[rows, segment, heads]                                     # (b, t, h, n)
     b, t, h, n = x.shape
     x[...] = block.transpose(2, 1, 0, 3, 4).reshape(b, -1, h, n)[:, :t]
-
-
-def map_lanes(function, *arguments):
-    """Return the results of `function` for all lanes, in their order; in threads where BLAS may use some."""
-    threads = min(thread_limit(), MAX_THREADS, len(arguments[0]))
-    if threads <= 1:
-        return list(map(function, *arguments))
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, *arguments))
-
-
-def thread_limit():
-    """Return how many threads the environment allows BLAS; where it says nothing, the number of cores."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name])
-    return os.cpu_count() or 1

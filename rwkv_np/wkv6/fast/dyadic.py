@@ -12,11 +12,13 @@ import math
 
 import numpy as np
 
+from ...fast.threads import available_threads, in_threads
 from ..checks import check_chunk, check_dout, check_inputs, check_state
 from ..gradient import Gradients
-from .blocks import cut, load, map_lanes, store
+from .blocks import cut, load, store
 from .chunks import backward, forward
 
+MAX_THREADS = 2         # of more, most would wait for the interpreter, which runs one thread at a time between calls
 CHUNK = 32      # at 16 tokens the states of the chunks take longer, at 64 the pairs inside them
 
 
@@ -94,7 +96,8 @@ def vjp(r, lam, u, k, v, state=None, chunk: int | None = None):
         last[lane] = S
         return all_starts
 
-    starts_of_lanes = map_lanes(forward_lane, lanes)
+    threads = min(available_threads(), MAX_THREADS)
+    starts_of_lanes = in_threads(threads, forward_lane, lanes)
 
     def pullback(dout, dstate=None):
         dout = check_dout(dout, v.shape)
@@ -103,7 +106,8 @@ def vjp(r, lam, u, k, v, state=None, chunk: int | None = None):
         dr, dlam, dk, dv = (np.zeros(x.shape, x.dtype) for x in (r4, lam4, k4, v4))
         dstate4, dout4 = np.empty_like(state4), dout.reshape(v4.shape)
 
-        def backward_lane(lane, all_starts):
+        def backward_lane(lane_and_starts):
+            lane, all_starts = lane_and_starts
             E, du, dlam_constant = dlast[lane], 0.0, 0.0
             for segment, starts in zip(reversed(segments), reversed(all_starts), strict=True):
                 blocks = [load(x, lane, segment, L, dtype) for x in (r4, lam4, k4, v4, dout4)]
@@ -118,7 +122,8 @@ def vjp(r, lam, u, k, v, state=None, chunk: int | None = None):
             return du, dlam_constant
 
         du, dlam_constant = np.zeros((2, *u.shape))
-        for (_, some), sums in zip(lanes, map_lanes(backward_lane, lanes, starts_of_lanes), strict=True):
+        sums_of_lanes = in_threads(threads, backward_lane, list(zip(lanes, starts_of_lanes, strict=True)))
+        for (_, some), sums in zip(lanes, sums_of_lanes, strict=True):
             du[some] += sums[0]
             dlam_constant[some] += sums[1]
         if constant:

@@ -24,7 +24,7 @@ TEMPLATE = """<!doctype html>
 <h1>RWKV live</h1>
 <p>A small language model, trained on Python's documentation, reads what you type, byte by byte. You see what it
 remembers and what it expects next, and you can change its memory by hand. One file; nothing is sent anywhere.</p>
-<div id="rwkv-live" class="rwkv-live"><noscript>This page needs JavaScript.</noscript></div>
+<div id="rwkv-live-page" class="rwkv-live"><noscript>This page needs JavaScript.</noscript></div>
 {scripts}
 </body>
 </html>

@@ -186,6 +186,8 @@
     if (arrays["emb.weight"].shape[0] !== 256) {
       throw new Error(`the vocabulary has ${arrays["emb.weight"].shape[0]} tokens but must be the 256 bytes`);
     }
+    const tokenizer = JSON.parse(strings.tokenizer || "{}").kind ?? "bytes";
+    if (tokenizer !== "bytes") throw new Error(`its tokens are not bytes, its tokenizer is of the kind ${tokenizer}`);
     const layers = [];
     for (const [name, array] of Object.entries(arrays)) {       // blocks.3.att.key.weight -> layers[3].att.key
       const [, n, group, keyword] = name.match(/^blocks\.(\d+)\.(ln\d|att|ffn)\.(.*)$/) || [];

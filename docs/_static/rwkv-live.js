@@ -4,10 +4,10 @@
   const { Session, softmax, ranked, loadModel, loadWeights, offered } = window.rwkvLive;
 
   const BEST = 8, WRITE = 300;                // bytes that are shown as expected, and that one press writes
-  const POSITIVE = [216, 110, 0], NEGATIVE = [38, 132, 204], EMPTY = [128, 128, 128];       // over black and white alike
+  const POSITIVE = [216, 110, 0], NEGATIVE = [38, 132, 204], GREY = [128, 128, 128];        // over black and white alike
   const TEXTS = ['The "with" statement is used to ', 'str.upper()\n\n   Return a copy of the string '];
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
-  const root = document.getElementById("rwkv-live");
+  const root = document.getElementById("rwkv-live-page");
   const page = { model: null, sessions: [], active: 0, layer: 0, row: 0, frozen: {}, writing: 0, readyAfter: null };
 
   root.innerHTML = `
@@ -33,9 +33,9 @@
       <button name="forward" aria-label="One byte forward">▶</button>
       <output data-name="now"></output>
     </div>
-    <h3>It expects next</h3>
+    <h2>It expects next</h2>
     <ol class="next"></ol>
-    <h3 data-name="heading">Its state</h3>
+    <h2 data-name="heading">Its state</h2>
     <div class="row">
       <label>layer <select name="layer"></select></label>
       <span class="scale"><span data-name="low"></span><i></i><span data-name="high"></span></span>
@@ -43,7 +43,7 @@
     <div class="map"><div class="ticks" aria-hidden="true"></div>
       <div class="cells"><canvas role="img"></canvas><div class="marks" aria-hidden="true"></div></div></div>
     <div class="letters" aria-hidden="true"></div>
-    <h3>Change it by hand</h3>
+    <h2>Change it by hand</h2>
     <label class="channel"><span>channel</span> <input type="range" name="channel" min="0" value="0">
       <output data-name="channel"></output></label>
     <div class="row">
@@ -108,9 +108,9 @@
     const limit = sizes[Math.floor(0.99 * (sizes.length - 1))] || 1;            // else a few large ones leave all pale
     Object.assign(canvas, { width: columns, height: rows });
     const image = new ImageData(columns, rows);
-    values.forEach((value, i) => {            // the sign is the hue, the size the opacity; a gap stays clear
-      const colour = Number.isNaN(value) ? EMPTY : value > 0 ? POSITIVE : NEGATIVE;
-      const opacity = Number.isNaN(value) ? 0.2 : value === Infinity ? 0 : Math.min(1, Math.abs(value) / limit);
+    values.forEach((value, i) => {            // the sign is the hue, the size the opacity
+      const colour = !Number.isFinite(value) ? GREY : value > 0 ? POSITIVE : NEGATIVE;
+      const opacity = Number.isNaN(value) ? 0.2 : Math.min(1, Math.abs(value) / limit);
       image.data.set([...colour, Math.round(255 * opacity)], 4 * i);
     });
     canvas.getContext("2d").putImageData(image, 0, 0);
@@ -138,9 +138,9 @@
     const frozen = [...Array(page.model.width).keys()].filter((row) => page.frozen[page.layer]?.has(channelOf(row)));
     root.querySelector(".marks").replaceChildren(...frozen.map((row) => mark(row, "frozen")), mark(page.row, "chosen"));
     const ticks = [];
-    if (!wide) for (let decade = 10000, last = -1; decade > 0.01; decade /= 10) {
+    if (!wide) for (let decade = 10000, last = -Infinity; decade > 0.01; decade /= 10) {
       const row = page.order[page.layer].findIndex((c) => halfLife(page.layer, c) < decade);
-      if (row <= 0 || row - last < 0.06 * rows) continue;
+      if (row <= 0 || row - last < 0.05 * rows) continue;
       ticks.push(Object.assign(document.createElement("span"), { textContent: shown(decade) }));
       ticks[ticks.length - 1].style.top = `${(100 * row) / rows}%`;
       last = row;
@@ -172,7 +172,8 @@
     next.forEach((item, i) => {
       item.hidden = !p;
       if (!p) return;
-      const [name, bar, share] = item.firstChild.children, percent = `${(100 * p[best[i]]).toFixed(1)}%`;
+      const [name, bar, share] = item.firstChild.children, percent = p[best[i]] < 5e-4 ? "< 0.1%"
+        : `${(100 * p[best[i]]).toFixed(1)}%`;
       item.byte = best[i];
       name.textContent = letter(best[i]);
       bar.style.width = `${100 * p[best[i]]}%`;

@@ -23,7 +23,7 @@
     <textarea rows="6" aria-label="The text that the model reads; Control and Enter: it writes on" spellcheck="false"
       autocapitalize="off" autocomplete="off"></textarea>
     <div class="row">
-      <button name="write" class="main">Write on</button>
+      <button name="write" class="press">Write on</button>
       <label>temperature <input type="range" name="temperature" min="0" max="1.5" step="0.1" value="0.7">
         <output data-name="temperature">0.7</output></label>
     </div>
@@ -140,7 +140,7 @@
     const ticks = [];
     if (!wide) for (let decade = 10000, last = -Infinity; decade > 0.01; decade /= 10) {
       const row = page.order[page.layer].findIndex((c) => halfLife(page.layer, c) < decade);
-      if (row <= 0 || row - last < 0.05 * rows) continue;
+      if (row <= 0 || row - last < 0.035 * rows) continue;
       ticks.push(Object.assign(document.createElement("span"), { textContent: shown(decade) }));
       ticks[ticks.length - 1].style.top = `${(100 * row) / rows}%`;
       last = row;
@@ -304,7 +304,9 @@
   });
   root.addEventListener("change", ({ target }) => {
     if (target.name === "model") open(() => loadWeights(target.value), target.value);
-    if (target.name === "file" && target.files[0]) open(() => target.files[0].arrayBuffer(), target.files[0].name);
+    if (target.name !== "file" || !target.files[0]) return;
+    control("model").selectedIndex = -1;
+    open(() => target.files[0].arrayBuffer(), target.files[0].name);
   });
   root.addEventListener("keydown", (event) => {           // arrow keys turn the pages of the book elsewhere
     event.stopPropagation();

@@ -38,7 +38,7 @@ def random_seven(seed=0):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Write the page as a single file, offering the bundled RWKV-4 and a random RWKV-7; return {generation: weights}."""
+    """Write the page as a single file, with two models; return {generation: weights}, and the page."""
     folder = tmp_path_factory.mktemp("live")
     seven = folder / "random-7.safetensors"
     rwkv_np.save(random_seven(), seven, "bfloat16")
@@ -100,7 +100,8 @@ def current(tab):
     """Return what the page holds: logits, and the arrays of the state stacked over the layers, as Python names them."""
     logits, layers = tab.evaluate("""() => {
       const { logits, state } = rwkvLive.page.sessions[rwkvLive.page.active].current;
-      return [logits && [...logits], state.map((layer) => Object.entries(layer).map(([name, a]) => [name, [...a]]))]; }""")
+      const list = (layer) => Object.entries(layer).map(([name, array]) => [name, [...array]]);
+      return [logits && [...logits], state.map(list)]; }""")
     layers = [dict(layer) for layer in layers]
     state = {re.sub("[A-Z]", lambda m: "_" + m[0].lower(), name): np.array([layer[name] for layer in layers], float)
              for name in layers[0]}
@@ -152,8 +153,9 @@ def test_it_writes_the_same_greedy_text_as_python(tab, files, generation):
 def test_it_samples_as_python_does(tab):
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, 12)
-    counts = tab.evaluate("""(logits) => { const counts = logits.map(() => 0);
-      for (let i = 0; i < 40000; i++) counts[rwkvLive.sample(Float64Array.from(logits), 0.7, 0.9, () => (i + 0.5) / 40000)]++;
+    counts = tab.evaluate("""(logits) => {
+      const counts = logits.map(() => 0), draw = (u) => rwkvLive.sample(Float64Array.from(logits), 0.7, 0.9, () => u);
+      for (let i = 0; i < 40000; i++) counts[draw((i + 0.5) / 40000)]++;
       return counts; }""", logits.tolist())
     np.testing.assert_allclose(np.array(counts) / 40000, probabilities(logits, 0.7, 0.9), atol=1e-4)
 
@@ -268,7 +270,8 @@ def test_by_hand(tab, files, generation):
 
 def test_a_text_that_is_edited_in_its_middle_is_read_from_there(tab, files):
     model = rwkv_np.load(files[4], np.float64)
-    for text in ("One two three", "One too three", "One", "", "Naïve 漢字 🙂", TEXT[:600].decode(), "x" + TEXT[:599].decode()):
+    long = TEXT[:600].decode()
+    for text in ("One two three", "One too three", "One", "", "Naïve 漢字 🙂", long, "x" + long[:-1]):
         type_text(tab, text)
         logits, state = current(tab)
         if text:
@@ -301,8 +304,8 @@ def test_a_wrong_file_is_refused_with_the_reason(tab, tmp_path):
                             (few.read_bytes(), "17 tokens")):
         file = {"name": "wrong.safetensors", "mimeType": "application/octet-stream", "buffer": content}
         tab.set_input_files("input[name=file]", [file])
-        tab.wait_for_function("(reason) => document.querySelector('.rwkv-live [role=status]').textContent.includes(reason)",
-                              arg=reason)
+        status = "document.querySelector('.rwkv-live [role=status]').textContent"
+        tab.wait_for_function(f"(reason) => {status}.includes(reason)", arg=reason)
     type_text(tab, "abc")                                       # the model from before still reads
     assert current(tab)[0] is not None
 
@@ -322,7 +325,8 @@ def test_keyboard_alone_and_words_for_colours(tab):
     words = tab.locator(".rwkv-live canvas").get_attribute("aria-label")
     assert re.search(r"layer 3 after \d+ bytes: averages of 128 channels.*Orange is positive.*half-life", words)
     nameless = tab.evaluate("""() => [...document.querySelectorAll(".rwkv-live :is(button, input, select, textarea)")]
-      .filter((e) => !e.textContent.trim() && !e.getAttribute("aria-label") && !e.closest("label")).map((e) => e.outerHTML)""")
+      .filter((e) => !e.textContent.trim() && !e.getAttribute("aria-label") && !e.closest("label"))
+      .map((e) => e.outerHTML)""")
     assert not nameless
 
 
@@ -353,7 +357,8 @@ def test_memory_stays_the_same_over_20000_bytes(tab, generation):
         tab.evaluate("""async (length) => { const text = document.querySelector(".rwkv-live textarea");
           text.value = Array.from({ length }, (_, i) => "abc de\\n"[(i * i) % 7]).join("");
           text.dispatchEvent(new Event("input", { bubbles: true })); }""", length)
-        tab.wait_for_function(f"() => !rwkvLive.page.running && rwkvLive.page.sessions[0].now === {length}", timeout=300_000)
+        read = f"() => !rwkvLive.page.running && rwkvLive.page.sessions[0].now === {length}"
+        tab.wait_for_function(read, timeout=600_000)
         for _ in range(2):
             debugger.send("HeapProfiler.collectGarbage")
         usage = debugger.send("Runtime.getHeapUsage")

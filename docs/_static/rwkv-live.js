@@ -38,7 +38,7 @@
     <h2 data-name="heading">Its state</h2>
     <div class="row">
       <label>layer <select name="layer"></select></label>
-      <span class="scale"><span data-name="low"></span><i></i><span data-name="high"></span></span>
+      <span class="scale"><span data-name="low"></span><i></i><span data-name="high"></span> (grey: empty)</span>
     </div>
     <div class="map"><div class="ticks" aria-hidden="true"></div>
       <div class="cells"><canvas role="img"></canvas><div class="marks" aria-hidden="true"></div></div></div>
@@ -161,7 +161,7 @@
     if (model.generation === 4) {
       return `Channel ${c}${frozen}: half-life ${shown(halfLife(layer, c))} tokens; average `
         + (state.den[c] > 0 ? `${shown(state.num[c] / state.den[c])} (num ${shown(state.num[c])}, den ${shown(state.den[c])}, `
-          + `log_scale ${shown(state.logScale[c])})` : "none, it is empty");
+          + `log_scale ${shown(state.logScale[c])})` : "none, its past is empty");
     }
     const row = state.wkv.subarray(c * model.N, (c + 1) * model.N), norm = Math.sqrt(row.reduce((a, b) => a + b * b, 0));
     return `Head ${Math.floor(c / model.N)}, value channel ${c % model.N}${frozen}: length of its row ${shown(norm)}`;

@@ -4,10 +4,13 @@ Requires Chromium or Chrome; skipped where there is none.
 """
 
 import base64
+import functools
+import http.server
 import os
 import re
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -347,7 +350,33 @@ def test_touch_chooses_a_channel_and_motion_is_seen_where_it_may_be(files, brows
     tab.close()
 
 
-@pytest.mark.parametrize("generation", [4, 7])
+def test_the_page_of_the_book_loads_its_models_from_beside_it(files, browser):
+    """The lines of docs/live.md, in the folders that the book has, by HTTP and from disk."""
+    folder = files["page"].parent
+    lines = (ROOT / "docs" / "live.md").read_text(encoding="utf-8").splitlines()
+    page = folder / "docs" / "live.html"
+    page.parent.mkdir()
+    page.write_text("<!doctype html><meta charset=utf-8><link rel=icon href=data:,>"
+                    + "\n".join(line for line in lines if line.startswith(("<link", "<div", "<script"))))
+    for path in (ROOT / "docs" / "_static").glob("rwkv-live*"):
+        shutil.copy(path, folder / "_static")
+    handler = functools.partial(type("Quiet", (http.server.SimpleHTTPRequestHandler,), {
+        "log_message": lambda *_: None}), directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for address in (f"http://127.0.0.1:{server.server_address[1]}/docs/live.html", page.as_uri()):
+            tab, complaints = browser.new_page(), []
+            tab.on("console", lambda m, to=complaints: to.append(m.text))
+            tab.on("pageerror", lambda e, to=complaints: to.append(str(e)))
+            tab.goto(address)
+            tab.wait_for_function(READY)
+            choose(tab, 7)
+            assert current(tab)[1]["wkv"].any() and not complaints
+            tab.close()
+        server.shutdown()
+
+
+@pytest.mark.parametrize("generation", [4, pytest.param(7, marks=pytest.mark.long)])
 def test_memory_stays_the_same_over_20000_bytes(tab, generation):
     choose(tab, generation)
     debugger = tab.context.new_cdp_session(tab)

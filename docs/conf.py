@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+import rwkv_live  # noqa: E402
 
 import rwkv_np  # noqa: E402
 
@@ -60,3 +62,4 @@ def setup(app):
             lines[n] = "".join(words)
 
     app.connect("autodoc-process-docstring", escape)
+    app.connect("build-finished", lambda app, error: error or rwkv_live.write(Path(app.outdir)))

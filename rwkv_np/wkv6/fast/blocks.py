@@ -1,8 +1,8 @@
 """Blocks of tokens that fit the cache: how a batch is cut into them, and their layout in memory.
 
-A lane is a few heads of a few sequences; a block is a segment of time of a lane. The blocks of a lane follow
-one another, with the state passed on. Lanes are independent, and run in threads: a NumPy function uses one core,
-but releases the interpreter, so that another thread can use the next.
+A lane is a few heads of a few sequences; a block is a segment of time of a lane. The blocks of a lane
+follow one another, with the state passed on. Lanes are independent, and run in threads: a NumPy function
+uses one core, but releases the interpreter, so that another thread can use the next.
 """
 
 import os
@@ -57,8 +57,8 @@ def slices(length, at_most):
 def load(x, lane, segment, chunk, dtype):
     """Return a block of x, (B, T, H, n) -> (L, C, b, h, n): token in the chunk, chunk, sequence, head, channel.
 
-    A contiguous copy. Tokens that are missing in the last chunk are 0. An x that is constant in time, (H, n),
-    gives (L, 1, 1, h, n).
+    A contiguous copy. Tokens that are missing in the last chunk are 0. An x that is constant in time, (H,
+    n), gives (L, 1, 1, h, n).
     """
     rows, heads = lane
     if x.ndim == 2:

@@ -1,13 +1,16 @@
 """The operator of RWKV-5 and 6: a matrix of memory per head, whose rows decay.
 
-Unlike RWKV-4's operator: nothing is averaged. A head keeps a matrix, not a number per channel; a token writes the
-outer product of its key and its value into it, and a receptance reads it. Each channel of the key, a row of the
-matrix, decays at its own rate: constant in RWKV-5 (Eagle), given by each token in RWKV-6 (Finch). Per head::
+Unlike RWKV-4's operator: nothing is averaged. A head keeps a matrix, not a number per channel; a token
+writes the outer product of its key and its value into it, and a receptance reads it. Each channel of the
+key, a row of the matrix, decays at its own rate: constant in RWKV-5 (Eagle), given by each token in
+RWKV-6 (Finch). Per head::
 
     out_t = S^T r_t + (r_t . (u * k_t)) v_t         read the past; the token itself counts with the bonus u
     S     <-  diag(e^lam_t) S + k_t v_t^T           decay the past, write the token
 
-    unrolled:  out_t = sum_{i<t} [sum_n r_t[n] k_i[n] e^(lam[n] between i and t)] v_i  +  (r_t . (u * k_t)) v_t
+Unrolled from the empty state, with the sum of lam over the tokens between i and t in the exponent::
+
+    out_t = sum_{i<t} [sum_n r_t[n] k_i[n] e^(sum of lam[n])] v_i  +  (r_t . (u * k_t)) v_t
 
 =========  ======================  ==============================================================
 symbol     shape                   meaning
@@ -24,8 +27,8 @@ g, dout    (..., T, H, M)          gradient of the output
 G, dstate  (..., H, N, M)          gradient of the state
 =========  ======================  ==============================================================
 
-``...`` is any number of batch axes, or none; T is time, H heads, N channels of a key, M of a value. In the published
-models N = M = 64.
+``...`` is any number of batch axes, or none; T is time, H heads, N channels of a key, M of a value. In
+the published models N = M = 64.
 
 Read the files in this order; all forms compute the same function:
 

@@ -6,16 +6,18 @@ Unrolling the recurrence writes the output as attention does, a T x T matrix of 
     A_tt = sum over n of r_t[n] u[n] k_t[n]
     out  = A V
 
-**No division, no log-sum-exp.** RWKV-4 and softmax divide by the sum of the weights, so that a key is a log
-weight and needs a running maximum. Here the weights are not normalised: keys enter linearly and may have any sign,
-and the model normalises each head's output after the operator instead. Only decays are exponentials, and
-their exponents are sums of lam, never positive: nothing can overflow, and an underflow to 0 is a weight that is 0.
+**No division, no log-sum-exp.** RWKV-4 and softmax divide by the sum of the weights, so that a key is a
+log weight and needs a running maximum. Here the weights are not normalised: keys enter linearly and may
+have any sign, and the model normalises each head's output after the operator instead. Only decays are
+exponentials, and their exponents are sums of lam, never positive: nothing can overflow, and an underflow
+to 0 is a weight that is 0.
 
-**What can go wrong** is the arithmetic of the sums between i and t. As the difference of two cumulative sums from
-the start they lose precision: after a token that decays strongly, the sums are large and the difference small. And
-e^(sum up to t) e^-(sum up to i), which would make A one matrix product, overflows in the second factor. So each
-source i takes a cumulative sum of its own, of lam at the tokens after i. That is a T x T x N array, and the reason
-why this form is for reading; `rwkv_np.wkv6.fast` gets by without it.
+**What can go wrong** is the arithmetic of the sums between i and t. As the difference of two cumulative
+sums from the start they lose precision: after a token that decays strongly, the sums are large and the
+difference small. And e^(sum up to t) e^-(sum up to i), which would make A one matrix product, overflows
+in the second factor. So each source i takes a cumulative sum of its own, of lam at the tokens after i.
+That is a T x T x N array, and the reason why this form is for reading; `rwkv_np.wkv6.fast` gets by
+without it.
 """
 
 from __future__ import annotations
@@ -133,9 +135,9 @@ def segment(lam, k, v):
 def combine(earlier, later):
     """Return what two neighbouring segments do to the state, from what each of them does.
 
-    Associative, as `rwkv_np.wkv4.combine` is: any grouping of a sequence into segments gives the same. So a scan over
-    tokens would give all states in log2(T) rounds. It would have to hold them all, N M floats per token
-    and head; chunks hold one per chunk.
+    Associative, as `rwkv_np.wkv4.combine` is: any grouping of a sequence into segments gives the same. So
+    a scan over tokens would give all states in log2(T) rounds. It would have to hold them all, N M floats
+    per token and head; chunks hold one per chunk.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """All chunks of a block of tokens: their outputs, and the way back.
 
-With R, K what `up_sweep` makes of r and k, A the weights of the pairs in a chunk, the bonus on their diagonal,
-and S the state at the start of a chunk, every chunk is four matrix products::
+With R, K what `up_sweep` makes of r and k, A the weights of the pairs in a chunk, the bonus on their
+diagonal, and S the state at the start of a chunk, every chunk is four matrix products::
 
     out = A V + R S                 the tokens of the chunk, and what was before it
     S  <-  e^(sum of lam) S + K^T V
@@ -11,9 +11,9 @@ Differentiating each product, with g the gradient of out and E that of the state
     dA = g V^T      dR = g S^T      dK = V E^T      dV = A^T g + K E
     E  <-  e^(sum of lam) E + R^T g                 one chunk back
 
-Arrays are (L, C, B, H, N): token in the chunk, chunk, sequence, head, channel. L is a power of two; tokens that
-only fill up a chunk have lam = r = k = v = 0, which leaves every other result as it is.
-Plain twins: `rwkv_np.wkv6.chunked`, `rwkv_np.wkv6.backward`. Derived in docs/dyadic.md.
+Arrays are (L, C, B, H, N): token in the chunk, chunk, sequence, head, channel. L is a power of two;
+tokens that only fill up a chunk have lam = r = k = v = 0, which leaves every other result as it is. Plain
+twins: `rwkv_np.wkv6.chunked`, `rwkv_np.wkv6.backward`. Derived in docs/dyadic.md.
 """
 
 import numpy as np

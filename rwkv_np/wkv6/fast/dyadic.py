@@ -1,7 +1,7 @@
 """The operator with its pullback: the blocks of a lane one after another, lanes in threads.
 
-The pullback keeps the state at the start of every chunk, N M floats per head for every `CHUNK` tokens, and reads
-the arguments again; all else is computed a second time.
+The pullback keeps the state at the start of every chunk, N M floats per head for every `CHUNK` tokens,
+and reads the arguments again; all else is computed a second time.
 
 Plain twins: `rwkv_np.wkv6.chunked` for the results, `rwkv_np.wkv6.backward` for the gradients.
 """
@@ -142,9 +142,9 @@ def power_of_two(n):
 def work_dtype(factors, others):
     """Return the dtype for the inside of chunks: that of the factors, unless their products leave its range.
 
-    The products of r, k, v and dout are taken in another order than in the recurrence. Where float32 cannot hold
-    the product of the largest entries of all arrays, with room for the sums, or where that of the factors alone
-    is too small for it, or 0, chunks run in float64.
+    The products of r, k, v and dout are taken in another order than in the recurrence. Where float32
+    cannot hold the product of the largest entries of all arrays, with room for the sums, or where that of
+    the factors alone is too small for it, or 0, chunks run in float64.
     """
     if factors[0].dtype == np.float64:
         return np.float64

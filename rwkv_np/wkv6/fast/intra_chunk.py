@@ -1,17 +1,19 @@
 """Inside a chunk: the weights of all pairs of tokens, as products of blocks, with no exponent above 0.
 
-Blocks of s = 1, 2, 4, ... tokens are joined in pairs until one is left, the chunk. When blocks of s tokens are
-joined, each receptance has been decayed back to the start of its block, each key ahead to the end of its block::
+Blocks of s = 1, 2, 4, ... tokens are joined in pairs until one is left, the chunk. When blocks of s
+tokens are joined, each receptance has been decayed back to the start of its block, each key ahead to the
+end of its block::
 
     R_t = e^(sum of lam from the start of the block to before t) r_t
     K_i = e^(sum of lam from after i to the end of the block) k_i
 
-The two sums meet at the boundary between the blocks of a pair and cover every token between i and t, so the
-weights of the second block on the first are the matrix product R K^T. In the joined block, the receptances of
-the second half decay over the whole first half, and the keys of the first half over the whole second.
+The two sums meet at the boundary between the blocks of a pair and cover every token between i and t, so
+the weights of the second block on the first are the matrix product R K^T. In the joined block, the
+receptances of the second half decay over the whole first half, and the keys of the first half over the
+whole second.
 
-Plain twins: `rwkv_np.wkv6.all_pairs_weights`, and for the gradient `rwkv_np.wkv6.backward`.
-Derived in docs/dyadic.md. Arrays are (L, C, B, H, N): token in the chunk, chunk, sequence, head, channel. A level
+Plain twins: `rwkv_np.wkv6.all_pairs_weights`, and for the gradient `rwkv_np.wkv6.backward`. Derived in
+docs/dyadic.md. Arrays are (L, C, B, H, N): token in the chunk, chunk, sequence, head, channel. A level
 then works on long contiguous runs.
 """
 

@@ -31,7 +31,7 @@ def official_names(pullback, names, layer):
     >>> renamed(1.0)
     (1.0, {'blocks.3.att.key.weight': 2.0})
     """
-    def renamed(*dstream):
+    def renamed(*dstream):                  # dx, and in RWKV-7 dv_first
         *dstream, grads = pullback(*dstream)
         return *dstream, {name: grads[group][keyword] for name, group, keyword in layer_names(names, layer)
                           if keyword in grads[group]}
@@ -64,13 +64,12 @@ def is_matrix(name, array):
     return name.endswith(".weight") and array.ndim == 2
 
 
-
 def initial_params(cls, vocab_size, d_model, n_layer, rng, dtype=np.float32, **options):
     """Return the arrays of a new model of class `cls`.
 
     The embedding is tiny (uniform in +-1e-4), so that a few large steps of the optimizer give every token a
     direction of its own; ``ln0`` brings it to scale. The head is orthogonal, with half the gain that preserves
-    the norm. Layer norms start as the identity. What a layer's other arrays start from, `cls.initial_value` says.
+    the norm. Layer norms start as the identity. `cls.initial_value` returns the other arrays of a layer.
 
     Parameters
     ----------
@@ -132,5 +131,5 @@ def orthogonal(shape, rng, gain=1.0):
     """
     n_out, n_in = shape
     q, r = np.linalg.qr(rng.standard_normal((max(shape), min(shape))))
-    q *= np.sign(np.diag(r))                                    # makes every orientation equally likely
+    q *= np.sign(np.diag(r))                                    # so that every orientation is equally likely
     return gain * (q if n_out >= n_in else q.T)

@@ -7,7 +7,7 @@
 
 **Backward.** Let g_t be the gradient of out_t, and G_t that of S_t through everything that reads it: the
 tokens after t, and the final state if it was used further. S_{t-1} is read twice, by out_t and by S_t; so
-is k_t, and v_t. With c_t = v_t . g_t, differentiating both equations gives::
+are k_t and v_t. With c_t = v_t . g_t, differentiating both equations gives::
 
     receptance   dr_t    = S_{t-1} g_t + c_t (u * k_t)
     key          dk_t    = G_t v_t     + c_t (u * r_t)
@@ -17,14 +17,14 @@ is k_t, and v_t. With c_t = v_t . g_t, differentiating both equations gives::
     state        G_{t-1} = diag(w_t) G_t + r_t g_t^T        read by S_t with w_t, by out_t with r_t
 
 G starts as the gradient of the final state, or 0, and ends as that of the initial state. Its recurrence
-is the forward one, backwards in time and with r, g in the place of k, v. So nothing here can overflow
+is the forward one, backwards in time and with r, g in the place of k, v. So nothing can overflow here
 that did not there.
 
-**Why the states are kept.** Up to the final state's share, dlam_t also equals the running sum of r_s *
-dr_s over the tokens s > t, less that of k_s * dk_s over s >= t, both without their bonus terms. No state
-is needed for it. But it cancels: where decays are strong, its terms are large and dlam is small. In
-float32 at a rate of 10 per token its error exceeds 1e-4 of the channel's largest dlam; with the states it
-stays below 5e-6.
+**Why the states are kept.** Apart from a term of the final state, dlam_t also equals the sum of r_s * dr_s
+over the tokens s > t, minus the sum of k_s * dk_s over s >= t, both without their bonus terms. This needs
+no state, but it suffers from cancellation: where decays are strong, its terms are large and dlam is small.
+In float32 at a rate of 10 per token its error exceeds 1e-4 of the channel's largest dlam; with the states
+it stays below 5e-6.
 """
 
 from typing import NamedTuple
@@ -112,7 +112,8 @@ def backward(r, lam, u, k, v, dout, state=None, dstate=None):
     dr, dlam, dk, dv = (np.empty(x.shape) for x in (r, lam, k, v))
     du = np.zeros((*r.shape[:-3], *u.shape))
     for t in reversed(times):
-        r_t, k_t, v_t, g, S = (*(x[..., t, :, :] for x in (r, k, v, dout)), states[t])
+        r_t, k_t, v_t, g = (x[..., t, :, :] for x in (r, k, v, dout))                   # (..., H, N or M)
+        S = states[t]                                                                   # S_{t-1} above
         w = np.exp(lam[..., t, :, :])                                                   # (..., H, N)
         c = np.vecdot(v_t, g)[..., None]                                                # (..., H, 1)
         dr[..., t, :, :] = np.einsum("...nm,...m->...n", S, g) + c * (u * k_t)

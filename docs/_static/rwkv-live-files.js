@@ -20,7 +20,8 @@
       if (!convert) throw new Error(`${name} is ${dtype} but must be one of ${Object.keys(DTYPES).join(", ")}`);
       if (8 + length + stop > buffer.byteLength) throw new Error(`the file ends before ${name} does`);
       arrays[name] = convert(buffer.slice(8 + length + start, 8 + length + stop));
-      if (arrays[name].length !== size) throw new Error(`${name} has ${arrays[name].length} floats but must have ${size}`);
+      const { length: found } = arrays[name];
+      if (found !== size) throw new Error(`${name} has ${found} floats but must have ${size}`);
       arrays[name].shape = shape;
     }
     return { arrays, strings };

@@ -1,7 +1,8 @@
 // RWKV live, 2 of 4: RWKV-4 and RWKV-7 as RNNs. One token and a state in, logits and a new state out.
 //
-// D channels, H heads of N channels, F width of channel mixing, R low ranks, V vocabulary. Weights are float32, all else
-// is float64. The same equations in Python: time_mixing_step and channel_mixing_step in rwkv_np/rwkv4.py and rwkv7.py.
+// D channels, H heads of N channels, F width of channel mixing, R low ranks, V vocabulary. Weights are float32,
+// all else is float64. The same equations in Python: time_mixing_step and channel_mixing_step in rwkv_np/rwkv4.py and
+// rwkv7.py.
 (function () {
   "use strict";
 
@@ -201,7 +202,8 @@
     return {
       generation, kind, layers, emb: arrays["emb.weight"], ln0: layers[0].ln0, head: arrays["head.weight"],
       lnOut: { weight: arrays["ln_out.weight"], bias: arrays["ln_out.bias"] },
-      D: arrays["emb.weight"].shape[1], width: layers[0].att.key.shape[0], N: generation === 7 ? layers[0].att.r_k.shape[1] : 1,
+      D: arrays["emb.weight"].shape[1], width: layers[0].att.key.shape[0],
+      N: generation === 7 ? layers[0].att.r_k.shape[1] : 1,
       parameters: Object.values(arrays).reduce((n, array) => n + array.length, 0),
     };
   }

@@ -4,7 +4,7 @@
   const { Session, softmax, ranked, loadModel, loadWeights, offered } = window.rwkvLive;
 
   const BEST = 8, WRITE = 300;                // bytes that are shown as expected, and that one press writes
-  const POSITIVE = [216, 110, 0], NEGATIVE = [38, 132, 204], GREY = [128, 128, 128];        // over black and white alike
+  const POSITIVE = [216, 110, 0], NEGATIVE = [38, 132, 204], GREY = [128, 128, 128];    // over black and over white
   const TEXTS = ['The "with" statement is used to ', 'str.upper()\n\n   Return a copy of the string '];
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
   const root = document.getElementById("rwkv-live-page");
@@ -52,8 +52,9 @@
       <button name="swap">Swap the states of A and B</button>
       <button name="again">Read again, unchanged</button>
     </div>`;
-  const named = (name) => root.querySelector(`[data-name="${name}"]`), control = (name) => root.querySelector(`[name="${name}"]`);
-  const text = root.querySelector("textarea"), canvas = root.querySelector("canvas"), letters = root.querySelector(".letters");
+  const named = (name) => root.querySelector(`[data-name="${name}"]`);
+  const control = (name) => root.querySelector(`[name="${name}"]`);
+  const [text, canvas, letters] = ["textarea", "canvas", ".letters"].map((name) => root.querySelector(name));
   const next = Array.from({ length: BEST }, () => {
     const item = document.createElement("li");
     item.innerHTML = '<button><span class="byte"></span><i></i><span class="share"></span></button>';
@@ -81,7 +82,8 @@
     const values = new Float64Array(D * columns).fill(NaN), { now, snapshots } = session();
     for (let x = 0; x < columns; x++) {
       const { num, den } = snapshots.get(now - columns + 1 + x)?.state[page.layer] || {};
-      if (num) page.order[page.layer].forEach((c, y) => { values[y * columns + x] = den[c] > 0 ? num[c] / den[c] : NaN; });
+      if (!num) continue;
+      page.order[page.layer].forEach((c, y) => { values[y * columns + x] = den[c] > 0 ? num[c] / den[c] : NaN; });
     }
     return { columns, rows: D, values };
   }
@@ -149,10 +151,11 @@
   }
 
   function describe(largest) {                // the picture in words
-    const { now } = session(), c = channelOf(page.row), { layer, model } = page, where = `layer ${layer} after ${now} bytes`;
+    const { layer, model } = page;
     const kind = model.generation === 4 ? `averages of ${model.width} channels, longest half-life first`
       : `matrices of ${model.width / model.N} heads, ${model.N} by ${model.N}, rows are value channels`;
-    return `State of ${where}: ${kind}. Orange is positive, blue negative; the largest is ${shown(largest)}. ${channelText(c)}`;
+    return `State of layer ${layer} after ${session().now} bytes: ${kind}. Orange is positive, blue negative; `
+      + `the largest is ${shown(largest)}. ${channelText(channelOf(page.row))}`;
   }
 
   function channelText(c) {
@@ -160,11 +163,11 @@
     const frozen = page.frozen[layer]?.has(c) ? ", frozen" : "";
     if (model.generation === 4) {
       return `Channel ${c}${frozen}: half-life ${shown(halfLife(layer, c))} tokens; average `
-        + (state.den[c] > 0 ? `${shown(state.num[c] / state.den[c])} (num ${shown(state.num[c])}, den ${shown(state.den[c])}, `
-          + `log_scale ${shown(state.logScale[c])})` : "none, its past is empty");
+        + (state.den[c] > 0 ? `${shown(state.num[c] / state.den[c])} (num ${shown(state.num[c])}, `
+          + `den ${shown(state.den[c])}, log_scale ${shown(state.logScale[c])})` : "none, its past is empty");
     }
-    const row = state.wkv.subarray(c * model.N, (c + 1) * model.N), norm = Math.sqrt(row.reduce((a, b) => a + b * b, 0));
-    return `Head ${Math.floor(c / model.N)}, value channel ${c % model.N}${frozen}: length of its row ${shown(norm)}`;
+    const { N } = model, norm = Math.sqrt(state.wkv.subarray(c * N, (c + 1) * N).reduce((a, b) => a + b * b, 0));
+    return `Head ${Math.floor(c / N)}, value channel ${c % N}${frozen}: length of its row ${shown(norm)}`;
   }
 
   function drawExpected() {
@@ -178,7 +181,8 @@
       name.textContent = letter(best[i]);
       bar.style.width = `${100 * p[best[i]]}%`;
       share.textContent = percent;
-      item.firstChild.setAttribute("aria-label", `${{ 10: "new line", 32: "space" }[best[i]] || letter(best[i])}, ${percent}: add it`);
+      const spoken = { 10: "new line", 32: "space" }[best[i]] || letter(best[i]);
+      item.firstChild.setAttribute("aria-label", `${spoken}, ${percent}: add it`);
     });
   }
 
@@ -273,8 +277,10 @@
 
   const actions = {
     write, back: () => step(-1), forward: () => step(1),
-    clear: () => change(() => session().clearLayer(page.layer), `Layer ${page.layer} is cleared: this shows from the next byte on.`),
-    swap: () => change(() => Session.swapStates(...page.sessions), "The states are swapped: each text goes on with the other's."),
+    clear: () => change(() => session().clearLayer(page.layer),
+      `Layer ${page.layer} is cleared: this shows from the next byte on.`),
+    swap: () => change(() => Session.swapStates(...page.sessions),
+      "The states are swapped: each text goes on with the state of the other."),
     again: () => change(() => {
       for (const layer in page.frozen) delete page.frozen[layer];
       page.sessions.forEach((each) => each.restart());
@@ -317,7 +323,8 @@
     const box = canvas.getBoundingClientRect(), { columns, rows, wide } = page.drawn, { N, width } = page.model;
     const x = Math.floor(((event.clientX - box.left) / box.width) * columns);
     const y = Math.floor(((event.clientY - box.top) / box.height) * rows);
-    const row = wide ? (Math.floor(y / (N + 1)) * wide + Math.floor(x / (N + 1))) * N + Math.min(N - 1, y % (N + 1)) : y;
+    const head = wide && Math.floor(y / (N + 1)) * wide + Math.floor(x / (N + 1));
+    const row = wide ? head * N + Math.min(N - 1, y % (N + 1)) : y;
     page.row = Math.max(0, Math.min(width - 1, row));
     control("channel").value = page.row;
     draw();

@@ -6,114 +6,24 @@ Requires Chromium or Chrome; skipped where there is none.
 import base64
 import functools
 import http.server
-import os
 import re
 import shutil
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from reference_implementations.random_params import random_params
+from book.live_page import IDLE, READY, assert_same_state, choose, current, drawn, press, random_seven, type_text
 
 import rwkv_np
 from rwkv_np import RWKV5, RWKV7
 from rwkv_np.files.bundled import BUNDLED_MODEL
 from rwkv_np.sampling import generate, probabilities
 from rwkv_np.study import trace
-from rwkv_np.text.plain import Bytes
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "LICENSE").read_bytes()[:2000]
-READY = "() => window.rwkvLive && rwkvLive.page.readyAfter && !rwkvLive.page.running"
-IDLE = "() => !rwkvLive.page.running"
 pytestmark = pytest.mark.slow
-
-
-def random_seven(seed=0):
-    """Return a small RWKV-7 over bytes, random everywhere, with the sizes of the one that is to be included."""
-    sizes = dict(vocab_size=256, d_model=128, n_layer=4, d_ffn=512, head_size=32)
-    model = RWKV7(random_params("7", seed=seed, ranks=dict(w=32, a=32, v=30, g=33), **sizes))
-    model.tokenizer = Bytes()
-    return model
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """Write the page as a single file, with two models; return {generation: weights}, and the page."""
-    folder = tmp_path_factory.mktemp("live")
-    seven = folder / "random-7.safetensors"
-    rwkv_np.save(random_seven(), seven, "bfloat16")
-    sys.path.insert(0, str(ROOT / "docs"))
-    try:
-        import rwkv_live
-    finally:
-        sys.path.remove(str(ROOT / "docs"))
-    rwkv_live.write(folder, {4: BUNDLED_MODEL, 7: seven, 9: folder / "not there"})
-    return {4: BUNDLED_MODEL, 7: seven, "page": folder / "rwkv-live.html"}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    names = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"
-    executable = next(filter(None, map(shutil.which, names)), None)
-    if executable is None:
-        pytest.skip(f"no browser: none of {', '.join(names)} is installed")
-    as_root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=executable, args=as_root)
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def tab(files, browser):
-    """Open the page from disk; fail at the end if it complained or asked for anything else."""
-    tab = browser.new_page(reduced_motion="reduce")
-    complaints = []
-    tab.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-    tab.on("pageerror", lambda e: complaints.append(str(e)))
-    tab.on("request", lambda r: complaints.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
-    tab.goto(files["page"].as_uri())
-    tab.wait_for_function(READY)
-    yield tab
-    tab.close()
-    assert not complaints
-
-
-def choose(tab, generation):
-    """Let the page load a model."""
-    tab.locator("select[name=model]").select_option(label=f"RWKV-{generation}")
-    tab.wait_for_function(f"() => rwkvLive.page.model.generation === {generation} && !rwkvLive.page.running")
-
-
-def type_text(tab, text):
-    tab.locator(".rwkv-live textarea").fill(text)
-    tab.wait_for_function(IDLE)
-
-
-def press(tab, name):
-    tab.locator(f".rwkv-live button[name={name}]").click()
-    tab.wait_for_function(IDLE)
-
-
-def current(tab):
-    """Return what the page holds: logits, and the arrays of the state stacked over the layers, as Python names them."""
-    logits, layers = tab.evaluate("""() => {
-      const { logits, state } = rwkvLive.page.sessions[rwkvLive.page.active].current;
-      const list = (layer) => Object.entries(layer).map(([name, array]) => [name, [...array]]);
-      return [logits && [...logits], state.map(list)]; }""")
-    layers = [dict(layer) for layer in layers]
-    state = {re.sub("[A-Z]", lambda m: "_" + m[0].lower(), name): np.array([layer[name] for layer in layers], float)
-             for name in layers[0]}
-    return logits and np.array(logits), state
-
-
-def assert_same_state(state, expected):
-    for name, array in expected._asdict().items():
-        np.testing.assert_allclose(state[name], array.reshape(state[name].shape), rtol=1e-9, atol=1e-9, err_msg=name)
 
 
 @pytest.mark.parametrize("generation", [4, 7])
@@ -161,18 +71,6 @@ def test_it_samples_as_python_does(tab):
       for (let i = 0; i < 40000; i++) counts[draw((i + 0.5) / 40000)]++;
       return counts; }""", logits.tolist())
     np.testing.assert_allclose(np.array(counts) / 40000, probabilities(logits, 0.7, 0.9), atol=1e-4)
-
-
-def drawn(tab):
-    """Return the picture: signed opacity of each cell in units of the limit, nan where it is grey; and the limit."""
-    width, pixels, limit = tab.evaluate("""() => { const canvas = document.querySelector(".rwkv-live canvas");
-      const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
-      copy.drawImage(canvas, 0, 0);
-      const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
-      return [canvas.width, [...data], rwkvLive.page.drawn.limit]; }""")
-    red, green, blue, alpha = np.array(pixels, float).reshape(-1, width, 4).transpose(2, 0, 1)
-    grey = (alpha > 40) & (abs(red - blue) < 10) & (abs(red - green) < 10)
-    return np.where(grey, np.nan, np.sign(red - blue) * alpha / 255), limit
 
 
 def test_the_picture_is_the_state_of_rwkv_4(tab, files):

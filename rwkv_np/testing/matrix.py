@@ -49,9 +49,9 @@ class MatrixOperator(Operator):
     def readings(self, wrong, right):
         loop = self.loop
         yield Reading("the output is zero", lambda e: 0 * e.expected)
-        yield Reading(self.overflow, explains=overflows)
-        yield Reading(NOT_FINITE, explains=lambda e: not e.finite and not overflows(e))
-        for chunk in CHUNKS:
+        everywhere = any(not e.finite and not overflows(e) for e in wrong)
+        yield Reading(NOT_FINITE if everywhere else self.overflow, explains=lambda e: not e.finite)
+        for chunk in CHUNKS[:-1]:                       # the longest would leave nothing of any case that is examined
             yield Reading(f"rows after the last whole chunk of {chunk} tokens are zero: T need not be a multiple of "
                           "the chunk", lambda e, chunk=chunk: dead_rows(e, chunk))
         for cause, bug in self.known_bugs.items():

@@ -83,8 +83,8 @@ class WKV4(Operator):
         return error.max() <= self.hard_limit and ((got >= low - margin) & (got <= high + margin)).all()
 
     def readings(self, wrong, right):
-        yield Reading(OVERFLOW, explains=lambda e: not e.finite and may_overflow(e))
-        yield Reading(NOT_FINITE, explains=lambda e: not e.finite and not may_overflow(e))
+        everywhere = any(not e.finite and not may_overflow(e) for e in wrong)
+        yield Reading(NOT_FINITE if everywhere else OVERFLOW, explains=lambda e: not e.finite)
         for cause, bug in KNOWN_BUGS.items():
             yield Reading(cause, lambda e, bug=bug: None if "forget" in bug and not e.case.cuts else
                           loop(**e.inputs, cuts=e.case.cuts, **bug))
@@ -116,7 +116,7 @@ class WKV4(Operator):
 def may_overflow(e):
     """Return whether an exponential of the keys or of the decays may have overflowed in a case."""
     keys, rates = np.abs(e.inputs["k"]).max(initial=0), e.inputs["w"].max(initial=0)
-    return keys + np.abs(e.inputs["u"]).max(initial=0) > 10 or (e.length > 1 and rates * e.length > 10)
+    return keys + np.abs(e.inputs["u"]).max(initial=0) > 10 or (e.length > 1 and rates * e.length > 80)
 
 
 def cases(edge, supports_state=True, slow=False):

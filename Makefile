@@ -1,4 +1,5 @@
-# Set up, run and check rwkv_np. Needed: GNU make, Python 3.10 or newer, a package index. `make help` lists the targets.
+# Set up, run and check rwkv_np. Requires GNU make, Python 3.10 or newer, and a package index. `make help` lists the
+# targets.
 
 VENV   := .venv
 python := $(VENV)/bin/python
@@ -8,21 +9,21 @@ pip    := $(python) -m pip install --quiet --no-input --disable-pip-version-chec
 .PHONY: help demo test test-all lint figures reliability notebooks docs test-docs clean
 
 help:
-	@echo 'make demo       train a small RWKV-4, let it write, show its state; installs what the library needs'
-	@echo 'make test       the style check, and every test but the long ones: under 8 minutes'
+	@echo 'make demo       train a small model, sample from it, draw its state; installs what the library needs'
+	@echo 'make test       the style check, and every test that is not marked long: under 8 minutes'
 	@echo 'make test-all   every test'
-	@echo 'make lint       the style check alone'
-	@echo 'make figures    draw the pictures of README and docs anew'
-	@echo 'make reliability  break files and runs ten thousand times and write docs/reliability.md'
+	@echo 'make lint       only the style check'
+	@echo 'make figures    draw the pictures of README and docs again'
+	@echo 'make reliability  damage files and interrupt runs, thousands of times; write docs/reliability.md'
 	@echo 'make notebooks  open the tutorial in Jupyter'
-	@echo 'make docs       make the book, build/book/index.html'
-	@echo 'make test-docs  make it, and try its links, formulas and figures in a browser'
-	@echo 'make clean      remove $(VENV) and what the tools left; out/, with your models, stays'
+	@echo 'make docs       build the book, build/book/index.html'
+	@echo 'make test-docs  build it, and check links, formulas and figures in a browser'
+	@echo 'make clean      remove $(VENV) and what the tools created; out/, with your models, is kept'
 	@echo
 	@echo 'PYTHON=python3.12 chooses the Python to set up with (3.10 or newer).'
 	@echo 'ARGS="..." is passed on:   make demo ARGS="--help"   make test ARGS="-k wkv4 -x"'
 	@echo
-	@echo 'The quick tests alone, in under a minute:   $(python) -m pytest -m "not slow"'
+	@echo 'Only the quick tests, in about a minute:   $(python) -m pytest -m "not slow"'
 
 demo: $(VENV)/run
 	@$(python) -m rwkv_np demo $(ARGS)
@@ -32,7 +33,7 @@ test: lint
 
 test-all: lint
 	@$(python) -m pytest $(ARGS)
-	@echo 'make test-all left out nothing, except tests shown above as SKIPPED, each with its reason.'
+	@echo 'make test-all ran every test, except those shown above as SKIPPED, each with its reason.'
 
 lint: $(VENV)/development
 	@$(python) -m ruff check .
@@ -57,8 +58,9 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# The set-up. $(VENV)/run and $(VENV)/development stamp an installation that came to its end; while one is under way
-# there is $(VENV)/half-made. Whoever finds that, or no Python that runs, or asks for another one, makes $(VENV) anew.
+# Installation. $(VENV)/run and $(VENV)/development mark an installation that was completed; while one is running,
+# $(VENV)/half-made exists. If that file is found, or no working Python, or if another Python is asked for, $(VENV) is
+# made again.
 
 as_asked := [ -z '$(PYTHON)' ] || [ '$(PYTHON)' = "`cat made-with 2>&1`" ]
 ifneq "$(shell cd $(VENV) 2>&1 && [ -x bin/python ] && [ ! -e half-made ] && { $(as_asked); } && echo good)" "good"
@@ -73,22 +75,22 @@ $(python):
 	    "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 10))' && { chosen=$$p; break; }; \
 	done; \
 	if [ -z "$$chosen" ]; then \
-	    echo "rwkv_np needs Python 3.10 or newer.$${found:- $(or $(PYTHON),python3) is not there, or does not run.}"; \
+	    echo "rwkv_np needs Python 3.10 or newer.$${found:- $(or $(PYTHON),python3) is missing, or does not run.}"; \
 	    echo "Install a newer Python beside it, or name one that you have: PYTHON=/path/to/python3.12"; \
 	    exit 1; \
 	elif ! "$$chosen" -c 'import venv; from ensurepip import version' 2>/dev/null; then \
-	    echo "$$chosen (Python $$version) cannot make a virtual environment: its venv module is not complete."; \
-	    echo "Debian and Ubuntu keep it in a package of its own. Install that, then give the same command again:"; \
+	    echo "$$chosen (Python $$version) cannot make a virtual environment: its venv module is incomplete."; \
+	    echo "On Debian and Ubuntu it is a separate package. Install it, then repeat the command:"; \
 	    echo "    sudo apt install python3-venv      (or, for exactly this Python, python$${version%.*}-venv)"; \
 	    exit 1; \
 	fi; \
-	if [ -e $(VENV) ]; then echo "Removing $(VENV), which is half made, or made with another Python."; rm -rf $(VENV); fi; \
+	if [ -e $(VENV) ]; then echo "Removing $(VENV), which is incomplete or was made with another Python."; rm -rf $(VENV); fi; \
 	echo "Making $(VENV) with $$chosen (Python $$version)."; \
 	mkdir $(VENV) && touch $(VENV)/half-made && "$$chosen" -m venv $(VENV) && echo "$$chosen" >$(VENV)/made-with
 
 define install
 @touch $(VENV)/half-made
-@$(pip) $(1) || { echo 'Not installed, for the reason above. The same command starts again.'; exit 1; }
+@$(pip) $(1) || { echo 'Not installed, for the reason above. Repeat the command to try again.'; exit 1; }
 @touch $@ && rm $(VENV)/half-made
 endef
 

@@ -28,17 +28,17 @@ DOCS = ROOT / "docs"
 
 # work, ours, against (what, contender), how the ratio is read, goal
 ROWS = [
-    ("decode one token, 169M", "decode_ours", "its matrix-vector products alone", "decode_floor", "share", 0.93),
+    ("decode one token, 169M", "decode_ours", "matmul-only bound", "decode_floor", "share", 0.93),
     ("decode one token, 169M", "decode_ours", "rwkv", "decode_rwkv", "faster", 1.15),
     ("decode one token, 169M", "decode_ours", "transformers", "decode_transformers", "faster", 1.3),
     ("decode one token, 169M", "decode_ours", "rwkv.cpp", "decode_rwkv_cpp", "faster", 1.05),
-    ("read 512 tokens, 169M", "read_ours", "its matrix products alone", "read_floor", "share", 0.7),
+    ("read 512 tokens, 169M", "read_ours", "matmul-only bound", "read_floor", "share", 0.7),
     ("read 512 tokens, 169M", "read_ours", "rwkv", "read_rwkv", "faster", 1.4),
     ("read 512 tokens, 169M", "read_ours", "transformers", "read_transformers", "faster", None),
     ("WKV forward, B 8 T 256 C 512", "wkv_forward_ours", "transformers", "wkv_forward_transformers", "faster", 2),
     ("WKV forward + backward", "wkv_both_ours", "transformers", "wkv_both_transformers", "faster", 20),
-    ("training step, 4 layers of 128", "step_ours", "its matrix products alone", "step_floor", "share", None),
-    ("training step, 4 layers of 128", "step_ours", "ours in one process", "step_one", "faster", None),
+    ("training step, 4 layers of 128", "step_ours", "matmul-only bound", "step_floor", "share", None),
+    ("training step, 4 layers of 128", "step_ours", "rwkv_np in one process", "step_one", "faster", None),
     ("training step, 4 layers of 128", "step_ours", "Transformer in PyTorch", "step_transformer", "time", 1.0),
     ("forward, T 16384 over T 2048", "forward_16384", "itself, 8 times shorter", "forward_2048", "time", 8.5),
 ]
@@ -213,7 +213,7 @@ def machine(threads):
             versions.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             pass
-    return f"{cpu}, {os.cpu_count()} cores, {threads} threads for everyone; " + ", ".join(versions)
+    return f"{cpu}, {os.cpu_count()} cores, {threads} threads each;\n" + ", ".join(versions)
 
 
 def prepare():
@@ -248,7 +248,7 @@ def main():
 
     say(f"{options.rounds} rounds, medians; the middle half of the ratios in brackets.")
     say("")
-    say("| work | ours | against | theirs | ratio | goal |")
+    say("| work | rwkv_np | against | its time | ratio | goal |")
     say("|---|---|---|---|---|---|")
     if not options.quick:
         prepare()
@@ -263,7 +263,7 @@ def main():
         say(f"| {work} | {1e3 * ours:.1f} | {against} | {1e3 * theirs:.1f} | {against_us(ratio, how)} "
             f"({against_us(low, how)} to {against_us(high, how)}) | {verdict(ratio, how, goal)} |")
     peak, needed = peak_memory()
-    say(f"| peak memory of `loss_and_grads` | {peak / 1e6:.0f} MB | gradients and what must be kept "
+    say(f"| peak memory of `loss_and_grads` | {peak / 1e6:.0f} MB | gradients and what the pullbacks need "
         f"| {needed / 1e6:.0f} MB | {against_us(peak / needed, 'time')} | {verdict(peak / needed, 'time', 1.5)} |")
     if options.text and not options.quick:
         ours, theirs = time_to_loss(options.text, options.threads)

@@ -1,13 +1,16 @@
-"""How the book is built: `make docs`. Sources are docs/ and notebooks/; the source folder is the repository.
+"""The configuration of the book, which `make docs` builds from docs/ and notebooks/.
 
-Nothing is fetched while building or viewing: MathJax lies in _static, notebooks are shown with the outputs they have.
+Nothing is downloaded while building or viewing: MathJax is in _static, notebooks are shown with their stored outputs.
 """
 
+import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+import rwkv_live  # noqa: E402
 
 import rwkv_np  # noqa: E402
 
@@ -30,11 +33,12 @@ nb_execution_mode = "off"
 nb_ipywidgets_js = {}
 nb_merge_streams = True
 
-suppress_warnings = ["ref.python"]       # both State of wkv4 and State of the model are called State
+suppress_warnings = ["ref.python"]       # several classes are called State or Gradients
 highlight_language = "none"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_google_docstring = False
+napoleon_use_ivar = True
 napoleon_use_rtype = False
 copybutton_exclude = ".linenos, .gp, .go"
 
@@ -43,6 +47,19 @@ html_title = "rwkv_np"
 html_favicon = "_static/icon.svg"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
-html_extra_path = ["_start"]            # index.html at the top, which leads to docs/index.html
+html_extra_path = ["_start"]            # index.html at the top, which redirects to docs/index.html
 html_copy_source = html_show_sourcelink = False
 html_theme_options = {"navigation_with_keys": True}
+
+
+def setup(app):
+    """Escape what docstrings mean literally: absolute values, |gradient|, and starred arguments, *carried."""
+    def escape(app, what, name, obj, options, lines):
+        for n, line in enumerate(lines):
+            words = re.split("(``.*?``)", line)                         # code stays as it is
+            words[::2] = [re.sub(r"(?<!\w)\|(\w[^|]*)\|", r"\|\1\|", re.sub(r"(?<![\w*])\*(\w+),", r"\*\1,", text))
+                          for text in words[::2]]
+            lines[n] = "".join(words)
+
+    app.connect("autodoc-process-docstring", escape)
+    app.connect("build-finished", lambda app, error: error or rwkv_live.write(Path(app.outdir)))

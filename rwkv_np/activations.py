@@ -70,7 +70,7 @@ def squared_relu(x):
     -------
     y : array of that shape
     pullback
-        ``pullback(dy) -> (dx,)``. It keeps y, which the next layer keeps too, and not x.
+        ``pullback(dy) -> (dx,)``. It keeps y, which the next layer keeps anyway, and not x.
 
     Examples
     --------

@@ -6,7 +6,7 @@
 
 Time mixing mixes across tokens, channel mixing across channels; LN is a layer norm. A generation of RWKV is a
 class derived from `LanguageModel` that supplies these two, each over a sequence with its pullback (*parallel*) and
-for one token (*recurrent*), and says which arrays a layer has. `rwkv4` is the one to read first.
+for one token (*recurrent*), and says which arrays a layer has. `rwkv4` is the simplest; read it next.
 
 Both forms read the same `params`, a flat dict under the names of the official checkpoints, weights in their
 orientation (out, in). L layers, D channels, F width of channel mixing, V vocabulary.
@@ -30,7 +30,7 @@ class LanguageModel:
     ----------
     params : dict of str to ndarray
         Under the official names, all float32 or all float64; vectors as (n,). Kept, not copied: an array that you
-        put into it counts from the next call.
+        put into it is used from the next call on.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class LanguageModel:
     memory_shape = None                 # shape of each memory array of one layer and one sequence
     constants = {}                      # keyword arguments of time mixing that are not arrays
     FILE_VECTORS = r"\.time_mix_"       # pattern of the names of vectors that official files store as (1, 1, n)
-    VARIANTS = {                        # {pattern of a name: what model has it}, all of them unsupported
+    VARIANTS = {                        # {pattern of a name: what an array of this name belongs to}; unsupported
         r"\.ffnPre\.": "a feed-forward layer before the first attention (ffnPre)", r"^head_[qk]\.": "a copying head",
         r"(^|\.)tiny_": "tiny attention (tiny_*)", r"^pos_emb": "position embeddings (pos_emb)"}
 
@@ -68,9 +68,8 @@ class LanguageModel:
     def __init__(self, params):
         check_params(params, type(self))
         self.params = params
-        self.layer_arrays = tuple(self.layer_axes(params))      # their names
-        self.tokenizer = None
-        self.metadata = {}
+        self.layer_arrays = tuple(self.layer_axes(params))      # names without "blocks.N."
+        self.tokenizer, self.metadata = None, {}
 
     @classmethod
     def init(cls, vocab_size, d_model, n_layer, seed=0, head_size=None, d_ffn=None, dtype=np.float32):
@@ -89,17 +88,14 @@ class LanguageModel:
         Raises
         ------
         ValueError
-            For a size that is not a positive integer, or a head size that does not divide d_model.
+            For a size that is not a positive integer, or heads that do not divide d_model.
         """
         options = {name: size for name, size in (("head_size", head_size), ("d_ffn", d_ffn)) if size is not None}
         return cls(initial_params(cls, vocab_size, d_model, n_layer, np.random.default_rng(seed), dtype, **options))
 
     @classmethod
     def shapes(cls, vocab_size, d_model, n_layer, **options):
-        """Return {name: shape} of all arrays of a model, in the order of the official checkpoints.
-
-        `options` are those of the generation, such as d_ffn and head_size. Nothing is allocated.
-        """
+        """Return {name: shape} of all arrays, in the official order; options: d_ffn, head_size."""
         sizes = cls.axis_sizes(vocab_size, d_model, **options)
         return {name: tuple(sizes[axis] for axis in axes) for name, axes in cls.axes(n_layer).items()}
 
@@ -138,8 +134,8 @@ class LanguageModel:
         """Return the state before the first token; `batch` is the shape of the batch axes."""
         shape = (self.n_layer, *batch)
         shift = np.zeros((*shape, self.d_model), self.dtype)
-        n_memory = len(self.State._fields) - 2
-        return self.State(shift, shift.copy(), *(np.zeros((*shape, *self.memory_shape)) for _ in range(n_memory)))
+        memory = (np.zeros((*shape, *self.memory_shape)) for _ in self.State._fields[2:])
+        return self.State(shift, shift.copy(), *memory)
 
     def forward(self, tokens, state=None, *, last_only=False):
         """Read many tokens in parallel.
@@ -160,8 +156,7 @@ class LanguageModel:
 
         Examples
         --------
-        >>> from rwkv_np import RWKV4
-        >>> logits, state = RWKV4.init(vocab_size=5, d_model=8, n_layer=2).forward([1, 2, 3])
+        >>> logits, state = LanguageModel.classes[4].init(vocab_size=5, d_model=8, n_layer=2).forward([1, 2, 3])
         >>> logits.shape
         (3, 5)
         """
@@ -169,7 +164,7 @@ class LanguageModel:
         if last_only and tokens.shape[-1] == 0:
             raise ValueError("last_only asks for the logits of the last token, but there are no tokens")
         hidden = []
-        for t in range(0, max(tokens.shape[-1], 1), SEGMENT):       # the state carries all that the next one needs
+        for t in range(0, max(tokens.shape[-1], 1), SEGMENT):       # at least once, also if there are no tokens
             x, state = self.hidden(tokens[..., t:t + SEGMENT], state)
             hidden = [x[..., -1, :]] if last_only else [*hidden, x]
         return self.head(hidden[0] if last_only else np.concatenate(hidden, axis=-2))[0], state
@@ -191,13 +186,13 @@ class LanguageModel:
 
         Examples
         --------
-        >>> from rwkv_np import RWKV4
-        >>> logits, state = RWKV4.init(vocab_size=5, d_model=8, n_layer=2).step(3)
+        >>> logits, state = LanguageModel.classes[4].init(vocab_size=5, d_model=8, n_layer=2).step(3)
         >>> logits.shape, state.num.shape
         ((5,), (2, 8))
         """
         token, state = check_inputs(self, token, state, axes=("an int", "(B,)"))
-        stream, states = self.embed(token)[:1], []                          # x (..., D), and RWKV-7's v_first
+        x, _ = self.embed(token)                                            # (..., D)
+        stream, states = (x,), []                                           # RWKV-7 adds v_first to the stream
         for layer in range(self.n_layer):
             *stream, layer_state = self.block_step(
                 *stream, state=self.State(*(a[layer] for a in state)), **self.layer_params(layer))
@@ -228,8 +223,7 @@ class LanguageModel:
 
         Examples
         --------
-        >>> from rwkv_np import RWKV4
-        >>> model = RWKV4.init(vocab_size=5, d_model=8, n_layer=2)
+        >>> model = LanguageModel.classes[4].init(vocab_size=5, d_model=8, n_layer=2)
         >>> loss, grads = model.loss_and_grads([1, 2, 3], [2, 3, 4])
         >>> grads["head.weight"].shape
         (5, 8)
@@ -247,16 +241,17 @@ class LanguageModel:
         while tape:                                     # popping a pullback frees the arrays that it holds
             *dstream, layer_grads = tape.pop()(*dstream)
             grads |= layer_grads
+        # RWKV-7's first layer may hold unused arrays; RWKV-5.1's vectors (H,) have gradients (H, 1).
         return loss, {name: grads[name].reshape(array.shape) if name in grads else np.zeros_like(array)
-                      for name, array in self.params.items()}       # RWKV-7's first layer may hold unused arrays
+                      for name, array in self.params.items()}
 
     def embed(self, tokens):
-        """Look up tokens (...) and normalise: x (..., D), and ``pullback(dx, ...) -> grads``."""
+        """Look up tokens (...) and normalise: x (..., D), and ``pullback(dx, *dcarried) -> (grads,)``."""
         emb, ln0 = self.params["emb.weight"], ("blocks.0.ln0.weight", "blocks.0.ln0.bias")
         x, pull_emb = ops.embedding(emb, tokens)
         x, pull_ln = ops.layer_norm(x, *(self.params[name] for name in ln0))
 
-        def pullback(dx, *_):
+        def pullback(dx, *_):                           # nothing but x comes from the embedding
             dx, *dln0 = pull_ln(dx)
             return ({"emb.weight": pull_emb(dx)[0], **dict(zip(ln0, dln0, strict=True))},)
 
@@ -337,11 +332,19 @@ class LanguageModel:
 
     def stack(self, states):
         """Return one state from those of the layers, in order."""
-        return self.State(*map(np.stack, zip(*states, strict=True)))
+        return self.State(*(np.array(arrays) for arrays in zip(*states, strict=True)))
 
 
 def model_class(params):
-    """Return the class of the generation whose arrays `params` hold."""
-    marks = {"att.r_k": 7, "att.time_maa_": 6, "att.ln_x.": 5}
-    return LanguageModel.classes[next((generation for mark, generation in marks.items()
-                                       if any(name.startswith("blocks.0." + mark) for name in params)), 4)]
+    """Return the class of the generation whose arrays `params` hold.
+
+    Examples
+    --------
+    >>> model_class({"blocks.0.att.r_k": np.ones((2, 4))}).__name__
+    'RWKV7'
+    """
+    marks = {"att.r_k": 7, "att.time_maa_": 6, "att.ln_x.": 5}     # arrays that older generations do not have
+    for mark, generation in marks.items():
+        if any(name.startswith("blocks.0." + mark) for name in params):
+            return LanguageModel.classes[generation]
+    return LanguageModel.classes[4]

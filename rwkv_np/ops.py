@@ -3,6 +3,9 @@
 Every op returns ``y, pullback``; ``pullback(dy)`` returns the gradients of the op's inputs in their order (the
 vector-Jacobian product). If you don't need gradients, discard the pullback, and with it the arrays it holds. An
 op never writes to an argument. Leading axes are free; D is the last axis.
+
+A *row* is the last axis. `fast.reductions` has `row_mean` and `row_dot`, (..., D) -> (..., 1); `sum_rows` and
+`sum_row_products`, (..., D) -> (D,), over all axes but the last; and `rows`, (..., D) as a matrix.
 """
 
 import numpy as np
@@ -36,8 +39,8 @@ def embedding(weight, tokens):
 def normalise(x, epsilon=1e-5):
     """Bring each row to mean 0 and variance 1: ``(x - mean) / sqrt(variance + epsilon)``.
 
-    The gradient removes from dy what would change the mean and what would change the variance, since neither
-    reaches y.
+    Adding a constant to x, or scaling x, does not change y (but for epsilon). So the gradient has no
+    component along the constant vector, nor along y: the pullback subtracts both from dy.
 
     Parameters
     ----------
@@ -84,7 +87,8 @@ def unit(x, smallest=1e-12):
     y = x / np.maximum(length, smallest)                                        # (..., D)
 
     def pullback(dy):
-        along = np.where(length > smallest, row_dot(dy, y), 0)                  # the length of y does not change
+        # The length of y is fixed at 1, so the component of dy along y has no effect (unless x is too short).
+        along = np.where(length > smallest, row_dot(dy, y), 0)                  # (..., 1)
         return ((dy - y * along) / np.maximum(length, smallest),)
 
     return y, pullback
@@ -165,6 +169,7 @@ def linear(x, weight):
     >>> linear(np.ones((2, 3)), np.ones((4, 3)))[0].shape
     (2, 4)
     """
+    # One product of two matrices: NumPy loops over the leading axes of x @ weight.T.
     y = (rows(x) @ weight.T).reshape(*x.shape[:-1], len(weight))                # (..., O)
 
     def pullback(dy):
@@ -289,7 +294,7 @@ def dropout(x, rate, rng):
     """
     if rate == 0:
         return x, lambda dy: (dy,)
-    mask = (rng.random(x.shape, dtype=np.float32) >= rate) * x.dtype.type(1 / (1 - rate))
+    mask = (rng.random(x.shape, dtype=np.float32) >= rate) * x.dtype.type(1 / (1 - rate))       # in x's dtype
     return x * mask, lambda dy: (dy * mask,)
 
 

@@ -23,8 +23,15 @@ def layer_names(names, layer):
 
 
 def official_names(pullback, names, layer):
-    """Return the pullback of a block with its gradients under their full names, not by group and keyword."""
-    def renamed(*dstream):
+    """Return the pullback of a block with its gradients under their full names, not by group and keyword.
+
+    Examples
+    --------
+    >>> renamed = official_names(lambda dx: (dx, {"att": {"key": 2 * dx}}), ("att.key.weight",), 3)
+    >>> renamed(1.0)
+    (1.0, {'blocks.3.att.key.weight': 2.0})
+    """
+    def renamed(*dstream):                  # dx, and in RWKV-7 dv_first
         *dstream, grads = pullback(*dstream)
         return *dstream, {name: grads[group][keyword] for name, group, keyword in layer_names(names, layer)
                           if keyword in grads[group]}
@@ -33,7 +40,13 @@ def official_names(pullback, names, layer):
 
 
 def count_layers(params):
-    """Return the number of layers of a whole model."""
+    """Return the number of layers of a whole model.
+
+    Examples
+    --------
+    >>> count_layers({"blocks.0.ln1.weight": None, "blocks.1.ln1.weight": None, "emb.weight": None})
+    2
+    """
     n_layer = 0
     while f"blocks.{n_layer}.ln1.weight" in params:
         n_layer += 1
@@ -41,9 +54,14 @@ def count_layers(params):
 
 
 def is_matrix(name, array):
-    """Return whether an array is a weight matrix, which weight decay applies to; all others count as vectors."""
-    return name.endswith(".weight") and array.ndim == 2
+    """Return whether an array is a weight matrix, which weight decay applies to; all others count as vectors.
 
+    Examples
+    --------
+    >>> is_matrix("head.weight", np.ones((2, 2))), is_matrix("blocks.0.att.time_faaaa", np.ones((2, 2)))
+    (True, False)
+    """
+    return name.endswith(".weight") and array.ndim == 2
 
 
 def initial_params(cls, vocab_size, d_model, n_layer, rng, dtype=np.float32, **options):
@@ -51,7 +69,7 @@ def initial_params(cls, vocab_size, d_model, n_layer, rng, dtype=np.float32, **o
 
     The embedding is tiny (uniform in +-1e-4), so that a few large steps of the optimizer give every token a
     direction of its own; ``ln0`` brings it to scale. The head is orthogonal, with half the gain that preserves
-    the norm. Layer norms start as the identity. What a layer's other arrays start from, `cls.initial_value` says.
+    the norm. Layer norms start as the identity. `cls.initial_value` returns the other arrays of a layer.
 
     Parameters
     ----------
@@ -75,6 +93,13 @@ def initial_params(cls, vocab_size, d_model, n_layer, rng, dtype=np.float32, **o
     -----
     ``generate_init_weight`` in the official trainer:
     https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v4neo/src/model.py
+
+    Examples
+    --------
+    >>> from rwkv_np import RWKV4
+    >>> params = initial_params(RWKV4, 5, 8, 1, np.random.default_rng(0))
+    >>> params["emb.weight"].shape
+    (5, 8)
     """
     sizes = {"vocab_size": vocab_size, "d_model": d_model, "n_layer": n_layer, **options}
     for name, size in sizes.items():
@@ -106,5 +131,5 @@ def orthogonal(shape, rng, gain=1.0):
     """
     n_out, n_in = shape
     q, r = np.linalg.qr(rng.standard_normal((max(shape), min(shape))))
-    q *= np.sign(np.diag(r))                                    # makes every orientation equally likely
+    q *= np.sign(np.diag(r))                                    # so that every orientation is equally likely
     return gain * (q if n_out >= n_in else q.T)

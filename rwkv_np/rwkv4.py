@@ -1,8 +1,8 @@
-"""RWKV-4 "Dove" (arXiv:2305.13048): time mixing is a weighted average of the past, with weights that fade.
+"""RWKV-4 "Dove" (arXiv:2305.13048): time mixing is a weighted average of the past, with weights that decay.
 
-What makes a generation of RWKV stands here: `time_mixing` and `channel_mixing` over a sequence, each with its
-gradient; the same two for one token, as an RNN is written; the arrays of a layer, and the values they start from.
-`language_model` stacks them into a model.
+A generation of RWKV is defined by four things: `time_mixing` and `channel_mixing` over a sequence, each
+with its gradient; the same two for one token, in the form of an RNN; the arrays of a layer; and their initial
+values. `language_model` stacks the layers into a model.
 
 D channels, A attention width (= D in every official model), F = d_ffn, T time.
 """
@@ -20,9 +20,9 @@ from .params import orthogonal
 
 
 class State(NamedTuple):
-    """All that a model remembers: 5 floats per layer and channel, whatever the length of the sequence.
+    """The state of a model: 5 floats per layer and channel, whatever the length of the sequence.
 
-    A value: `forward` and `step` return a new one and leave the given one as it was.
+    A state is a value: `forward` and `step` return a new one and leave the given one unchanged.
     """
 
     att_shift: np.ndarray       # (L, ..., D) the last token's normalised input of time mixing, in the model's dtype
@@ -48,18 +48,28 @@ def time_mixing(x, x_prev, memory, *, time_decay, time_first, time_mix_r, time_m
     memory : (num, den, log_scale), each (..., A)
         The state of WKV before x.
     time_decay, time_first : (A,)
+        The logarithm of the decay rate w, and the bonus u.
     time_mix_r, time_mix_k, time_mix_v : (D,)
+        Weights of the current token, against the one before it.
     receptance, key, value : (A, D)
     output : (D, A)
     wkv : callable
-        The form of the operator.
+        The form of the operator, with the signature of `wkv4.vjp`.
 
     Returns
     -------
     (y, memory) : (..., T, D), and the state of WKV after x
     pullback
         ``pullback(dy) -> dx, grads``, with grads under the names of the keywords.
+
+    Examples
+    --------
+    >>> p = RWKV4.init(5, d_model=8, n_layer=1).layer_params(0)["att"]
+    >>> (y, memory), pullback = time_mixing(np.ones((3, 8), np.float32), np.zeros(8), wkv4.initial_state(8), **p)
+    >>> y.shape, sorted(pullback(y)[1])[:2]
+    ((3, 8), ['key', 'output'])
     """
+    # mixed_linear is token_shift, lerp and linear in one (fast/mixing.py).
     w, u = np.exp(time_decay), time_first                                       # (A,)
     r, pull_r = mixed_linear(x, x_prev, time_mix_r, receptance)                 # (..., T, A)
     k, pull_k = mixed_linear(x, x_prev, time_mix_k, key)                        # (..., T, A)
@@ -71,8 +81,8 @@ def time_mixing(x, x_prev, memory, *, time_decay, time_first, time_mix_r, time_m
     def pullback(dy):
         dgated, doutput = pull_y(dy)
         (dr,) = pull_gate(dgated * average)
-        dwkv = pull_wkv(dgated * gate)
-        dx_v, _, dmix_v, dvalue = pull_v(dwkv.dv)
+        dwkv = pull_wkv(dgated * gate)                                          # wkv4.Gradients
+        dx_v, _, dmix_v, dvalue = pull_v(dwkv.dv)                               # _: no gradient into x_prev
         dx_k, _, dmix_k, dkey = pull_k(dwkv.dk)
         dx_r, _, dmix_r, dreceptance = pull_r(dr)
         return dx_v + dx_k + dx_r, {
@@ -93,6 +103,7 @@ def channel_mixing(x, x_prev, *, time_mix_r, time_mix_k, receptance, key, value)
     x_prev : (..., D)
         The token before x.
     time_mix_r, time_mix_k : (D,)
+        Weights of the current token.
     receptance : (D, D)
     key : (F, D)
     value : (D, F)
@@ -102,6 +113,12 @@ def channel_mixing(x, x_prev, *, time_mix_r, time_mix_k, receptance, key, value)
     y : (..., T, D)
     pullback
         ``pullback(dy) -> dx, grads``, with grads under the names of the keywords.
+
+    Examples
+    --------
+    >>> p = RWKV4.init(5, d_model=8, n_layer=1).layer_params(0)["ffn"]
+    >>> channel_mixing(np.ones((3, 8), np.float32), np.zeros(8), **p)[0].shape
+    (3, 8)
     """
     r, pull_r = mixed_linear(x, x_prev, time_mix_r, receptance)                 # (..., T, D)
     k, pull_k = mixed_linear(x, x_prev, time_mix_k, key)                        # (..., T, F)
@@ -124,12 +141,20 @@ def channel_mixing(x, x_prev, *, time_mix_r, time_mix_k, receptance, key, value)
 
 def time_mixing_step(x, x_prev, memory, *, time_decay, time_first, time_mix_r, time_mix_k, time_mix_v,
                      receptance, key, value, output):
-    """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory."""
+    """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory.
+
+    Examples
+    --------
+    >>> p = RWKV4.init(5, d_model=8, n_layer=1).layer_params(0)["att"]
+    >>> y, memory = time_mixing_step(np.ones(8, np.float32), np.zeros(8), wkv4.initial_state(8), **p)
+    >>> y.shape, memory[0].shape
+    ((8,), (8,))
+    """
     def mix(mu):
         return x_prev + mu * (x - x_prev)                                       # mu x + (1 - mu) x_prev
 
     r = mix(time_mix_r) @ receptance.mT                                         # (..., A)
-    k = (mix(time_mix_k) @ key.mT).astype(np.float64)                           # (..., A)
+    k = (mix(time_mix_k) @ key.mT).astype(np.float64)                           # (..., A); WKV is then in float64
     v = mix(time_mix_v) @ value.mT                                              # (..., A)
     average = wkv4.output(time_first, k, v, memory).astype(x.dtype)             # (..., A)
     memory = wkv4.advance(np.exp(time_decay), k, v, memory)                     # each (..., A), float64
@@ -137,9 +162,16 @@ def time_mixing_step(x, x_prev, memory, *, time_decay, time_first, time_mix_r, t
 
 
 def channel_mixing_step(x, x_prev, *, time_mix_r, time_mix_k, receptance, key, value):
-    """Compute `channel_mixing` for one token: x, x_prev (..., D) -> y (..., D)."""
+    """Compute `channel_mixing` for one token: x, x_prev (..., D) -> y (..., D).
+
+    Examples
+    --------
+    >>> p = RWKV4.init(5, d_model=8, n_layer=1).layer_params(0)["ffn"]
+    >>> channel_mixing_step(np.ones(8, np.float32), np.zeros(8), **p).shape
+    (8,)
+    """
     def mix(mu):
-        return x_prev + mu * (x - x_prev)
+        return x_prev + mu * (x - x_prev)                                       # mu x + (1 - mu) x_prev
 
     r = mix(time_mix_r) @ receptance.mT                                         # (..., D)
     k = mix(time_mix_k) @ key.mT                                                # (..., F)
@@ -181,9 +213,10 @@ class RWKV4(LanguageModel):
         over the channels so that neighbours differ; the mixing ratios run from 0 to 1 over the channels, and are
         closer to 1, the current token, in deeper layers.
 
-        Each branch's output matrix, or what gates it, is zero, so that every block starts by adding nothing and
-        gradients pass straight through. Keys start at zero: all tokens weigh the same. The other matrices are
-        orthogonal, with gain sqrt(out/in) where out > in, which preserves the norm.
+        The last matrix of each branch is zero, so that every block starts by adding nothing and gradients
+        pass through it unchanged. The keys of time mixing start at zero, so that all tokens have equal
+        weight, and so do the receptances, so that every gate is 1/2. The other matrices are orthogonal, with
+        gain sqrt(out/in) where out > in, which preserves the norm.
 
         Source: paper, appendix E; ``RWKV_Init`` in
         https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v4neo/src/model.py
@@ -205,4 +238,4 @@ class RWKV4(LanguageModel):
                 return (channel / shape[0]) ** height
             case "att.value.weight" | "ffn.key.weight":
                 return orthogonal(shape, rng, gain=max(1.0, np.sqrt(shape[0] / shape[1])))
-        return np.zeros(shape)                                      # the other matrices
+        return np.zeros(shape)                                      # att.key, receptances, att.output, ffn.value

@@ -1,13 +1,13 @@
 """RWKV-5 "Eagle" (arXiv:2404.05892). Unlike RWKV-4, it remembers a matrix per head instead of an average per channel.
 
-RWKV-4 keeps, in every channel, one average of the values: whoever reads it gets the same number. A head of RWKV-5
-adds up the outer products of key and value, a matrix S[key, value] that fades, and the receptance asks it a
-question: out = S^T r. The answer depends on the question, so that one head can hold many values under different
-keys. What else changed follows from this: no denominator and no sigmoid on r, a group norm of each head's output
-in their place, and a gate.
+RWKV-4 keeps one average of the values in every channel; the receptance only gates it. A head of RWKV-5
+adds up the outer products of key and value in a matrix S[key, value], which decays, and the receptance is a query:
+out = S^T r. The answer depends on the query, so that one head can hold many values under different keys. The other
+changes follow from this: there is no denominator and no sigmoid on r; a group norm of each head's output takes
+their place, and a gate is added.
 
 This is RWKV-5.2, which has a decay and a bonus per channel. The earlier 5.1 has one of each per head, and 5.0 also
-lacks the gate; both are read and run too. Channel mixing is RWKV-4's.
+lacks the gate; both are supported too. Channel mixing is RWKV-4's.
 
 D channels, H heads of N channels, A = H N attention width (= D in published models), F = d_ffn, T time.
 """
@@ -26,7 +26,7 @@ from .rwkv4 import channel_mixing, channel_mixing_step
 
 
 class State(NamedTuple):
-    """All that a model remembers, whatever the length of the sequence. A value: never changed in place."""
+    """The state of a model, of constant size. It is a value: never changed in place."""
 
     att_shift: np.ndarray       # (L, ..., D) the last token's normalised input of time mixing, in the model's dtype
     ffn_shift: np.ndarray       # (L, ..., D) the same of channel mixing
@@ -58,7 +58,7 @@ def time_mixing(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_m
     epsilon : float
         Of the group norm.
     wkv : callable
-        The form of the operator.
+        The form of the operator, with the signature of `wkv6.vjp`.
 
     Returns
     -------
@@ -69,6 +69,13 @@ def time_mixing(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_m
     Notes
     -----
     ``RWKV_Tmix_x052`` in https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v5/src/model.py
+
+    Examples
+    --------
+    >>> p = RWKV5.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["att"]
+    >>> (y, memory), pullback = time_mixing(np.ones((3, 8), np.float32), np.zeros(8), (np.zeros((2, 4, 4)),), **p)
+    >>> y.shape, sorted(pullback(y)[1])[:2]
+    ((3, 8), ['gate', 'key'])
     """
     n_head, head_size = len(time_decay), len(key) // len(time_decay)
     lam, u = -np.exp(time_decay), np.exp(time_first) if time_faaaa is None else time_faaaa          # (H, N)
@@ -86,13 +93,15 @@ def time_mixing(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_m
         dgated, doutput = pull_y(dy)
         dx_g, gate_grads = pull_gate(dgated * z)
         dout, dln_x, dln_x_bias = pull_norm(dgated * s)
-        dwkv = pull_wkv(dout)
+        dwkv = pull_wkv(dout)                                                   # wkv6.Gradients
         dx_r, _, dmix_r, dreceptance = pull_r(dwkv.dr.reshape(r.shape))
         dx_k, _, dmix_k, dkey = pull_k(dwkv.dk.reshape(r.shape))
         dx_v, _, dmix_v, dvalue = pull_v(dwkv.dv.reshape(r.shape))
+        # In 5.0 and 5.1 lam and u are (H, 1), and were broadcast over the channels of a head.
         dlam, du = (a if lam.shape == a.shape else a.sum(-1, keepdims=True) for a in (dwkv.dlam, dwkv.du))
         return dx_r + dx_k + dx_v + dx_g, gate_grads | {
-            "time_decay": dlam * lam, "time_faaaa": du, "time_first": du * u,   # those that the layer has are used
+            # lam = -exp(time_decay). A layer has one of the other two; `official_names` ignores the one it lacks.
+            "time_decay": dlam * lam, "time_faaaa": du, "time_first": du * u,
             "time_mix_r": dmix_r, "time_mix_k": dmix_k, "time_mix_v": dmix_v,
             "receptance": dreceptance, "key": dkey, "value": dvalue,
             "ln_x": dln_x, "ln_x_bias": dln_x_bias, "output": doutput}
@@ -101,14 +110,23 @@ def time_mixing(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_m
 
 
 def gating(x, x_prev, time_mix_g, gate):
-    """Compute the gate ``silu(x_g @ gate.T)``: (..., T, D) -> (..., T, A), and its pullback; 1 without a gate (5.0)."""
+    """Compute the gate ``s = silu(x_g @ gate.T)``, (..., T, A), with x_g the mix of x and x_prev.
+
+    Returns s, and ``pullback(ds) -> dx, grads``. In 5.0, without a gate, s is 1.
+
+    Examples
+    --------
+    >>> s, _ = gating(np.ones((3, 2)), np.zeros(2), np.ones(2), np.eye(2))
+    >>> s[0].round(3).tolist()                                              # silu(1)
+    [0.731, 0.731]
+    """
     if gate is None:
-        return 1.0, lambda dy: (0.0, {})
+        return 1.0, lambda ds: (0.0, {})
     g, pull_g = mixed_linear(x, x_prev, time_mix_g, gate)
     s, pull_silu = silu(g)
 
-    def pullback(dy):
-        dx, _, dmix_g, dgate = pull_g(*pull_silu(dy))
+    def pullback(ds):
+        dx, _, dmix_g, dgate = pull_g(*pull_silu(ds))
         return dx, {"time_mix_g": dmix_g, "gate": dgate}
 
     return s, pullback
@@ -117,7 +135,15 @@ def gating(x, x_prev, time_mix_g, gate):
 def time_mixing_step(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_mix_v, receptance, key, value,
                      ln_x, ln_x_bias, output, time_faaaa=None, time_first=None, time_mix_g=None, gate=None,
                      epsilon=64e-5):
-    """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory."""
+    """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory.
+
+    Examples
+    --------
+    >>> p = RWKV5.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["att"]
+    >>> y, memory = time_mixing_step(np.ones(8, np.float32), np.zeros(8), (np.zeros((2, 4, 4)),), **p)
+    >>> y.shape, memory[0].shape
+    ((8,), (2, 4, 4))
+    """
     def mix(mu):
         return x_prev + mu * (x - x_prev)                                       # mu x + (1 - mu) x_prev
 
@@ -137,7 +163,7 @@ def time_mixing_step(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, t
 
 
 class MatrixModel(LanguageModel):
-    """What RWKV-5, 6 and 7 share: heads with a matrix each, and a group norm."""
+    """Base class of RWKV-5, 6 and 7: heads with a matrix each, and a group norm."""
 
     State = State
     HEADS = None                        # the array of a layer whose first axis is the heads
@@ -147,7 +173,7 @@ class MatrixModel(LanguageModel):
         if group_norm_epsilon is not None:
             self.metadata["group_norm_epsilon"] = group_norm_epsilon
 
-    # Training divides the operator's output by 8 and uses 1e-5, which is the same as 8^2 1e-5 without the division.
+    # The official trainer divides the operator's output by 8 and uses 1e-5. Without the division that is 8^2 1e-5.
     group_norm_epsilon = property(lambda self: self.metadata.get("group_norm_epsilon", 64e-5))
     constants = property(lambda self: {"epsilon": self.group_norm_epsilon})
     n_head = property(lambda self: len(self.params[f"blocks.0.att.{self.HEADS}"]))
@@ -156,7 +182,13 @@ class MatrixModel(LanguageModel):
 
 
 def head_sizes(vocab_size, d_model, head_size, d_ffn, d_att=None):
-    """Return the sizes of the axes V, D, F, A, H, N."""
+    """Return the sizes of the axes V, D, F, A, H, N.
+
+    Examples
+    --------
+    >>> head_sizes(5, 128, None, 448)
+    {'V': 5, 'D': 128, 'F': 448, 'A': 128, 'H': 2, 'N': 64}
+    """
     width = d_att or d_model
     head_size = head_size or min(64, width)
     if width % head_size:
@@ -221,6 +253,7 @@ class RWKV5(MatrixModel):
         """
         depth = layer / max(n_layer - 1, 1)                                     # 0 .. 1 over the layers
         height = 1 - layer / n_layer                                            # 1 .. almost 0
+        # Vectors stored as (H, N) are initialised as one vector over all channels.
         size = int(np.prod(shape)) if len(shape) == 2 and name.startswith("att.time") else shape[0]
         channel = np.arange(size)
         channel_ratio = channel / max(size - 1, 1)                              # 0 .. 1 over the channels

@@ -4,10 +4,11 @@ In RWKV-5 a channel forgets at its own rate, whatever it reads, and mixes each t
 fixed ratio. In RWKV-6 both are computed from the tokens, by low-rank maps that are added to the fixed values: a
 head can keep its matrix while nothing happens, and clear it at the end of a sentence. The rest is RWKV-5's.
 
-Mind the direction of mixing, which turned round: RWKV-5's ``time_mix`` is the share of the current token, RWKV-6's
-``time_maa`` that of the previous one.
+The direction of mixing is reversed: RWKV-5's ``time_mix`` is the share of the current token, RWKV-6's
+``time_maa`` the share of the previous one.
 
-D channels, H heads of N channels, A = H N attention width, F = d_ffn, R rank of the mixing, W rank of the decay.
+D channels, H heads of N channels, A = H N attention width, F = d_ffn, T time, R rank of the mixing (M = 5 R),
+W rank of the decay.
 """
 
 import numpy as np
@@ -52,7 +53,7 @@ def time_mixing(x, x_prev, memory, *, time_maa_x, time_maa_w, time_maa_k, time_m
     epsilon : float
         Of the group norm.
     wkv : callable
-        The form of the operator.
+        The form of the operator, with the signature of `wkv6.vjp`.
 
     Returns
     -------
@@ -63,6 +64,13 @@ def time_mixing(x, x_prev, memory, *, time_maa_x, time_maa_w, time_maa_k, time_m
     Notes
     -----
     ``RWKV_Tmix_x060`` in https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v5/src/model.py
+
+    Examples
+    --------
+    >>> p = RWKV6.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["att"]
+    >>> (y, memory), pullback = time_mixing(np.ones((3, 8), np.float32), np.zeros(8), (np.zeros((2, 4, 4)),), **p)
+    >>> y.shape, sorted(pullback(y)[1])[:2]
+    ((3, 8), ['gate', 'key'])
     """
     maa = time_maa_w, time_maa_k, time_maa_v, time_maa_r, time_maa_g
     (x_w, x_k, x_v, x_r, x_g), pull_mix = mix(x, x_prev, time_maa_x, maa, time_maa_w1, time_maa_w2)
@@ -93,7 +101,8 @@ def time_mixing(x, x_prev, memory, *, time_maa_x, time_maa_w, time_maa_k, time_m
             "time_decay": dtime_decay, "time_decay_w1": dtime_decay_w1, "time_decay_w2": dtime_decay_w2,
             "time_faaaa": dwkv.du, "receptance": dreceptance, "key": dkey, "value": dvalue, "gate": dgate,
             "ln_x": dln_x, "ln_x_bias": dln_x_bias, "output": doutput,
-            "time_state": dwkv.dstate.reshape(-1, *S.shape[-3:]).sum(0).mT}     # for a model that has one
+            # For a model that has one. Summed over the batch; S[key, value] -> time_state[value, key].
+            "time_state": dwkv.dstate.reshape(-1, *S.shape[-3:]).sum(0).mT}
 
     return (y, (S,)), pullback
 
@@ -102,7 +111,7 @@ def mix(x, x_prev, maa_x, maa, w1, w2):
     """Mix each token with the one before it in five ratios, which the input itself adjusts.
 
     ``x_c = x + delta mu_c`` with delta the previous token minus x, and for each c of w, k, v, r, g
-    ``mu_c = maa_c + m_c @ w2[c]``, where m, all five beside each other, is ``tanh((x + delta maa_x) @ w1)``.
+    ``mu_c = maa_c + m_c @ w2[c]``, where the five m_c are the fifths of ``m = tanh((x + delta maa_x) @ w1)``.
 
     Parameters
     ----------
@@ -117,6 +126,13 @@ def mix(x, x_prev, maa_x, maa, w1, w2):
     x_w, x_k, x_v, x_r, x_g : each (..., T, D)
     pullback
         ``pullback(the five gradients) -> dx, dmaa_x, dmaa, dw1, dw2``.
+
+    Examples
+    --------
+    >>> x = np.array([[1.0], [2.0]])                                        # with w1 = 0 the ratios are maa
+    >>> mixed, _ = mix(x, np.zeros(1), np.zeros(1), np.eye(5)[:, :1], np.zeros((1, 5)), np.zeros((5, 1, 1)))
+    >>> [m.ravel().tolist() for m in mixed[:2]]
+    [[0.0, 1.0], [1.0, 2.0]]
     """
     shifted, pull_shift = token_shift(x, x_prev)                                # (..., T, D)
     x_x, pull_x_x = lerp(x, shifted, maa_x)                                     # (..., T, D)
@@ -124,7 +140,7 @@ def mix(x, x_prev, maa_x, maa, w1, w2):
     m, pull_tanh = tanh(h)
     m = np.split(m, 5, axis=-1)                                                 # five (..., T, R)
     mu = [maa_c + m_c @ w2_c for maa_c, m_c, w2_c in zip(maa, m, w2, strict=True)]      # five (..., T, D)
-    delta = shifted - x
+    delta = shifted - x                                                         # x_{t-1} - x_t
 
     def pullback(dmixed):
         dmu = [dx_c * delta for dx_c in dmixed]
@@ -144,6 +160,12 @@ def log_decay(x_w, time_decay, w1, w2):
 
     x_w: (..., T, D); time_decay: (A,); w1, w2: (D, W), (W, A). Returns lam (..., T, A), and
     ``pullback(dlam) -> dx_w, dtime_decay, dw1, dw2``.
+
+    Examples
+    --------
+    >>> lam, _ = log_decay(np.ones((1, 2)), np.array([0.0, 100.0]), np.zeros((2, 1)), np.zeros((1, 2)))
+    >>> lam.tolist() == [[-1.0, -np.exp(60.0)]]
+    True
     """
     s, pull_s = low_rank(x_w, w1, w2, tanh)                                     # (..., T, A)
     lam = -np.exp(np.minimum(time_decay + s, S_MAX))
@@ -161,7 +183,14 @@ def channel_mixing(x, x_prev, *, time_maa_r, time_maa_k, receptance, key, value)
 
     x: (..., T, D); x_prev: (..., D); time_maa_r, time_maa_k: (D,); receptance: (D, D); key: (F, D); value: (D, F).
     Returns y (..., T, D), and ``pullback(dy) -> dx, grads``.
+
+    Examples
+    --------
+    >>> p = RWKV6.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["ffn"]
+    >>> channel_mixing(np.ones((3, 8), np.float32), np.zeros(8), **p)[0].shape
+    (3, 8)
     """
+    # mixed_linear takes the share of the current token; time_maa_r is that of the previous one.
     r, pull_r = mixed_linear(x, x_prev, 1 - time_maa_r, receptance)             # (..., T, D)
     k, pull_k = mixed_linear(x, x_prev, 1 - time_maa_k, key)                    # (..., T, F)
     h, pull_h = squared_relu(k)                                                 # (..., T, F)
@@ -184,7 +213,15 @@ def channel_mixing(x, x_prev, *, time_maa_r, time_maa_k, receptance, key, value)
 def time_mixing_step(x, x_prev, memory, *, time_maa_x, time_maa_w, time_maa_k, time_maa_v, time_maa_r, time_maa_g,
                      time_maa_w1, time_maa_w2, time_decay, time_decay_w1, time_decay_w2, time_faaaa,
                      receptance, key, value, gate, ln_x, ln_x_bias, output, time_state=None, epsilon=64e-5):
-    """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory."""
+    """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory.
+
+    Examples
+    --------
+    >>> p = RWKV6.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["att"]
+    >>> y, memory = time_mixing_step(np.ones(8, np.float32), np.zeros(8), (np.zeros((2, 4, 4)),), **p)
+    >>> y.shape, memory[0].shape
+    ((8,), (2, 4, 4))
+    """
     def heads(a):
         return a.reshape(*x.shape[:-1], *time_faaaa.shape[-2:]).astype(np.float64)
 
@@ -207,7 +244,14 @@ def time_mixing_step(x, x_prev, memory, *, time_maa_x, time_maa_w, time_maa_k, t
 
 
 def channel_mixing_step(x, x_prev, *, time_maa_r, time_maa_k, receptance, key, value):
-    """Compute `channel_mixing` for one token: x, x_prev (..., D) -> y (..., D)."""
+    """Compute `channel_mixing` for one token: x, x_prev (..., D) -> y (..., D).
+
+    Examples
+    --------
+    >>> p = RWKV6.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["ffn"]
+    >>> channel_mixing_step(np.ones(8, np.float32), np.zeros(8), **p).shape
+    (8,)
+    """
     delta = x_prev - x
     r = (x + delta * time_maa_r) @ receptance.mT                                # (..., D)
     k = (x + delta * time_maa_k) @ key.mT                                       # (..., F)
@@ -243,7 +287,7 @@ class RWKV6(MatrixModel):
 
     def initial_state(self, batch=()):
         state = super().initial_state(batch)
-        for layer, S in enumerate(state.wkv):
+        for layer, S in enumerate(state.wkv):                       # S is a view: += writes into the state
             S += self.params.get(f"blocks.{layer}.att.time_state", np.zeros(self.memory_shape)).mT
         return state
 
@@ -257,7 +301,7 @@ class RWKV6(MatrixModel):
     def axis_sizes(vocab_size, d_model, head_size=None, d_ffn=None, d_att=None, ranks=(32, 64)):
         """Return the size of each letter in `LAYER`; d_ffn is 3.5 d_model, rounded down to 32, by default.
 
-        ranks: those of the mixing and of the decay, R and W.
+        ranks: R and W, the ranks of the mixing and of the decay.
         """
         sizes = RWKV5.axis_sizes(vocab_size, d_model, head_size, d_ffn, d_att)
         return sizes | {"5": 5, "R": ranks[0], "M": 5 * ranks[0], "W": ranks[1]}
@@ -271,16 +315,17 @@ class RWKV6(MatrixModel):
         Source: ``generate_init_weight`` and ``RWKV_Tmix_x060`` in
         https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v5/src/model.py
         """
-        share = np.arange(shape[0]) / shape[0]
+        fraction = np.arange(shape[0]) / shape[0]                               # 0 .. almost 1 over the channels
         height = 1 - layer / n_layer                                            # 1 .. almost 0
         match name:
             case "ffn.time_maa_k" | "ffn.time_maa_r":
-                return 1 - share ** height**3
+                return 1 - fraction ** height**3
             case "att.time_maa_x" | "att.time_maa_w":
-                return 1 - share**height
+                return 1 - fraction**height
             case "att.time_maa_w1" | "att.time_decay_w1":
                 return np.zeros(shape)
             case "att.time_maa_w2" | "att.time_decay_w2":
                 return rng.uniform(-0.01, 0.01, shape)
+        # As in RWKV-5, whose ratios are those of the current token.
         array = RWKV5.initial_value(name.replace("maa", "mix"), shape, layer, n_layer, sizes, rng)
         return 1 - array if "time_maa" in name else array

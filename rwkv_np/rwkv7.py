@@ -1,8 +1,8 @@
-"""RWKV-7 "Goose" (arXiv:2503.14456). Unlike RWKV-6, the state is not only faded and added to: it is corrected.
+"""RWKV-7 "Goose" (arXiv:2503.14456). Unlike RWKV-6, the state is not only decayed and added to: it is corrected.
 
-In RWKV-6 a second value under the same key is added to the first, and both fade together; to replace a value, the
-head would have to clear its matrix. In RWKV-7 each token first reads what is stored under a key kappa, removes a
-share alpha of it, and then writes::
+In RWKV-6 a second value under the same key is added to the first, and both decay together; to replace a
+value, the head would have to clear its matrix. In RWKV-7 each token first reads what is stored under a key
+kappa, removes a share alpha of it, and then writes::
 
     S <- S (diag(w) - kappa (alpha * kappa)^T) + v k^T,      out = S r
 
@@ -10,14 +10,14 @@ This is the delta rule. The removal key kappa, the share alpha and the decay w d
 maps. There is no bonus: the token is in the state when it is read, and r_k weighs it once more, outside the norm.
 Every layer above the first mixes its values with those of the first layer, v_first.
 
-D channels, H heads of N channels, D = H N, F = d_ffn, low ranks of w, a, v, g.
+D channels, H heads of N channels, D = H N, F = d_ffn, T time; W, R, P, G ranks of the maps to w, a, v, g.
 """
 
 import numpy as np
 
 from . import wkv7
 from .activations import identity, sigmoid, squared_relu, tanh
-from .fast.mixing import mixed_linear
+from .fast.mixing import mixed_linear, mixed_low_rank
 from .fast.reductions import row_dot, sum_rows
 from .language_model import LanguageModel
 from .ops import group_norm, linear, unit
@@ -48,20 +48,21 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
         The values of the first layer; None in the first layer, which makes them.
     x_r, x_w, x_k, x_v, x_a, x_g : (D,)
         The share of the previous token.
-    w0, w1, w2; a0, a1, a2; v0, v1, v2 : (D,), (D, R), (R, D)
-        Low-rank maps to the decay, the share that is removed, and the share of v_first.
-    g1, g2 : (D, R), (R, D)
+    w0, w1, w2; a0, a1, a2; v0, v1, v2 : (D,), (D, rank), (rank, D)
+        Low-rank maps to the decay, the share alpha that is removed, and the share nu of v_first.
+    g1, g2 : (D, rank), (rank, D)
         Low-rank map to the gate.
     k_k, k_a : (D,)
         From the key to kappa, and how much alpha changes the key.
     r_k : (H, N)
+        Weights of r . k, with which the token's own value is added outside the norm.
     receptance, key, value : (D, D)
     ln_x, ln_x_bias : (D,)
     output : (D, D)
     epsilon : float
         Of the group norm.
     wkv : callable
-        The form of the operator.
+        The form of the operator, with the signature of `wkv7.vjp`.
 
     Returns
     -------
@@ -72,24 +73,34 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
     Notes
     -----
     ``RWKV_Tmix_x070`` in https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v7/train_temp/src/model.py
+
+    Examples
+    --------
+    >>> p = RWKV7.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["att"]
+    >>> x, memory = np.ones((3, 8), np.float32), (np.zeros((2, 4, 4)),)
+    >>> (y, memory, v_first), pullback = time_mixing(x, np.zeros(8), memory, **p)
+    >>> y.shape, sorted(pullback(y)[2])[:2]
+    ((3, 8), ['a0', 'a1'])
     """
     def heads(a):
         return a.reshape(*x.shape[:-1], *r_k.shape)                             # (..., T, H, N)
 
+    # mixed_linear takes the share of the current token; x_r is that of the previous one.
     r, pull_r = mixed_linear(x, x_prev, 1 - x_r, receptance)                    # (..., T, D)
-    k0, pull_k0 = mixed_linear(x, x_prev, 1 - x_k, key)                         # (..., T, D)
+    k_raw, pull_k_raw = mixed_linear(x, x_prev, 1 - x_k, key)                   # (..., T, D)
     v_own, pull_v_own = mixed_linear(x, x_prev, 1 - x_v, value)                 # (..., T, D)
-    w, pull_w = low_rank_sigmoid(x, x_prev, x_w, w0, w1, w2, tanh)              # (..., T, D), in (0, 1)
+    w_sigmoid, pull_w = low_rank_sigmoid(x, x_prev, x_w, w0, w1, w2, tanh)      # (..., T, D), in (0, 1)
     alpha, pull_alpha = low_rank_sigmoid(x, x_prev, x_a, a0, a1, a2, identity)  # (..., T, D), in (0, 1)
-    g, pull_g = gating(x, x_prev, x_g, g1, g2)                                  # (..., T, D)
+    g, pull_g = mixed_low_rank(x, x_prev, 1 - x_g, g1, g2, sigmoid)             # (..., T, D)
     v = v_own
     if v_first is not None:
         nu, pull_nu = low_rank_sigmoid(x, x_prev, x_v, v0, v1, v2, identity)    # (..., T, D)
         v = v_own + nu * (v_first - v_own)                                      # (..., T, D)
 
-    lam = LAM_MIN * w                                                           # (..., T, D), the log decay
-    kappa, pull_kappa = unit(heads(k0 * k_k))                                   # (..., T, H, N)
-    k = k0 * (1 + (alpha - 1) * k_a)                                            # (..., T, D), after kappa is taken
+    lam = LAM_MIN * w_sigmoid                                                   # (..., T, D), the log decay
+    kappa, pull_kappa = unit(heads(k_raw * k_k))                                # (..., T, H, N)
+    k = k_raw * (1 + (alpha - 1) * k_a)                                         # (..., T, D)
+    # out: (..., T, H, N), S: (..., H, N, N)
     (out, S), pull_wkv = wkv(heads(r), heads(lam), heads(k), heads(v), -kappa, kappa * heads(alpha), *memory)
     z, pull_norm = group_norm(out, ln_x, ln_x_bias, epsilon)                    # (..., T, D)
     rk = row_dot(heads(r * k), r_k)                                             # (..., T, H, 1)
@@ -98,23 +109,23 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
 
     def pullback(dy, dv_first=0.0):
         dgated, doutput = pull_y(dy)
-        dx_g, dg_params = pull_g(dgated * z)
+        dx_g, _, dmix_g, dg1, dg2 = pull_g(dgated * z)
         dz = dgated * g
         dout, dln_x, dln_x_bias = pull_norm(dz)
         drk = row_dot(heads(dz), heads(v))                                      # (..., T, H, 1)
-        dwkv = pull_wkv(dout)
+        dwkv = pull_wkv(dout)                                                   # wkv7.Gradients
 
         dv = dwkv.dv.reshape(v.shape) + (rk * heads(dz)).reshape(v.shape)
         dk = dwkv.dk.reshape(k.shape) + (drk * heads(r) * r_k).reshape(k.shape)
         dr = dwkv.dr.reshape(r.shape) + (drk * heads(k) * r_k).reshape(r.shape)
         dr_k = sum_rows((drk * heads(r * k)).reshape(k.shape)).reshape(r_k.shape)
         dkappa = heads(alpha) * dwkv.db - dwkv.da
-        dalpha = (kappa * dwkv.db).reshape(k.shape) + dk * k0 * k_a             # b = kappa alpha; k = k0 (1 + ...)
-        dk_a = sum_rows(dk * k0 * (alpha - 1))
+        dalpha = (kappa * dwkv.db).reshape(k.shape) + dk * k_raw * k_a          # from b, and from k
+        dk_a = sum_rows(dk * k_raw * (alpha - 1))
         dkappa = pull_kappa(dkappa)[0].reshape(k.shape)
-        dk0 = dk * (1 + (alpha - 1) * k_a) + dkappa * k_k
+        dk_raw = dk * (1 + (alpha - 1) * k_a) + dkappa * k_k
 
-        dx_w, dw0, dw1, dw2, dmix_w = pull_w(LAM_MIN * dwkv.dlam.reshape(w.shape))
+        dx_w, dw0, dw1, dw2, dmix_w = pull_w(LAM_MIN * dwkv.dlam.reshape(lam.shape))
         dx_a, da0, da1, da2, dmix_a = pull_alpha(dalpha)
         grads = {"x_w": dmix_w, "w0": dw0, "w1": dw1, "w2": dw2, "x_a": dmix_a, "a0": da0, "a1": da1, "a2": da2}
         if v_first is None:                                                     # v_first is v_own
@@ -123,11 +134,12 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
             dx_nu, grads["v0"], grads["v1"], grads["v2"], dmix_nu = pull_nu(dv * (v_first - v_own))
             dv_own, dv_first = dv * (1 - nu), dv_first + dv * nu
         dx_r, _, dmix_r, dreceptance = pull_r(dr)
-        dx_k, _, dmix_k, dkey = pull_k0(dk0)
+        dx_k, _, dmix_k, dkey = pull_k_raw(dk_raw)
         dx_v, _, dmix_v, dvalue = pull_v_own(dv_own)
-        return dx_r + dx_k + dx_v + dx_w + dx_a + dx_g + dx_nu, dv_first, grads | dg_params | {
-            "x_r": -dmix_r, "x_k": -dmix_k, "x_v": dmix_nu - dmix_v,            # shares of the previous token
-            "k_k": sum_rows(dkappa * k0), "k_a": dk_a, "r_k": dr_k, "receptance": dreceptance, "key": dkey,
+        return dx_r + dx_k + dx_v + dx_w + dx_a + dx_g + dx_nu, dv_first, grads | {
+            "x_r": -dmix_r, "x_k": -dmix_k, "x_v": dmix_nu - dmix_v, "x_g": -dmix_g,        # mu is 1 - x_r, ...
+            "g1": dg1, "g2": dg2,
+            "k_k": sum_rows(dkappa * k_raw), "k_a": dk_a, "r_k": dr_k, "receptance": dreceptance, "key": dkey,
             "value": dvalue, "ln_x": dln_x, "ln_x_bias": dln_x_bias, "output": doutput}
 
     return (y, (S,), v_own if v_first is None else v_first), pullback
@@ -136,42 +148,38 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
 def low_rank_sigmoid(x, x_prev, mu, bias, w1, w2, activation):
     """Compute ``sigmoid(bias + activation(x_mu @ w1) @ w2)``, x_mu the mix with a share mu of the previous token.
 
-    x: (..., T, D); x_prev, mu, bias: (D,); w1, w2: (D, R), (R, D).
+    x: (..., T, D); x_prev: (..., D); mu, bias: (D,); w1, w2: (D, R), (R, D).
     Returns y (..., T, D), and ``pullback(dy) -> dx, dbias, dw1, dw2, dmu``.
+
+    Examples
+    --------
+    >>> from rwkv_np.activations import identity
+    >>> y, _ = low_rank_sigmoid(np.ones((1, 2)), np.zeros(2), np.zeros(2), np.zeros(2), np.eye(2), np.eye(2), identity)
+    >>> y.round(3).tolist()                                                 # sigmoid(1)
+    [[0.731, 0.731]]
     """
-    h, pull_h = mixed_linear(x, x_prev, 1 - mu, w1.T)                           # (..., T, R)
-    h, pull_activation = activation(h)
-    s, pull_s = linear(h, w2.T)                                                 # (..., T, D)
+    s, pull_s = mixed_low_rank(x, x_prev, 1 - mu, w1, w2, activation)           # (..., T, D)
     y, pull_y = sigmoid(bias + s)
 
     def pullback(dy):
         (ds,) = pull_y(dy)
-        dh, dw2 = pull_s(ds)
-        dx, _, dmu, dw1 = pull_h(*pull_activation(dh))
-        return dx, sum_rows(ds), dw1.T, dw2.T, -dmu
+        dx, _, dmu, dw1, dw2 = pull_s(ds)
+        return dx, sum_rows(ds), dw1, dw2, -dmu
 
     return y, pullback
-
-
-def gating(x, x_prev, x_g, g1, g2):
-    """Compute the gate ``sigmoid(x_mu @ g1) @ g2``: (..., T, D), and ``pullback(dy) -> dx, grads``."""
-    h, pull_h = mixed_linear(x, x_prev, 1 - x_g, g1.T)                          # (..., T, R)
-    h, pull_sigmoid = sigmoid(h)
-    g, pull_g = linear(h, g2.T)                                                 # (..., T, D)
-
-    def pullback(dy):
-        dh, dg2 = pull_g(dy)
-        dx, _, dmu, dg1 = pull_h(*pull_sigmoid(dh))
-        return dx, {"x_g": -dmu, "g1": dg1.T, "g2": dg2.T}
-
-    return g, pullback
 
 
 def channel_mixing(x, x_prev, *, x_k, key, value):
     """Compute the feed-forward layer: RWKV-6's without the receptance.
 
-    x: (..., T, D); x_prev, x_k: (D,); key: (F, D); value: (D, F).
+    x: (..., T, D); x_prev: (..., D); x_k: (D,); key: (F, D); value: (D, F).
     Returns y (..., T, D), and ``pullback(dy) -> dx, grads``.
+
+    Examples
+    --------
+    >>> p = RWKV7.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["ffn"]
+    >>> channel_mixing(np.ones((3, 8), np.float32), np.zeros(8), **p)[0].shape
+    (3, 8)
     """
     k, pull_k = mixed_linear(x, x_prev, 1 - x_k, key)                           # (..., T, F)
     h, pull_h = squared_relu(k)                                                 # (..., T, F)
@@ -191,13 +199,21 @@ def channel_mixing(x, x_prev, *, x_k, key, value):
 def time_mixing_step(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g, w0, w1, w2, a0, a1, a2,
                      v0=None, v1=None, v2=None, g1, g2, k_k, k_a, r_k, receptance, key, value, ln_x, ln_x_bias,
                      output, epsilon=64e-5):
-    """Compute `time_mixing` for one token: x, x_prev, v_first (..., D) -> y (..., D), memory, v_first."""
+    """Compute `time_mixing` for one token: x, x_prev, v_first (..., D) -> y (..., D), memory, v_first.
+
+    Examples
+    --------
+    >>> p = RWKV7.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["att"]
+    >>> y, memory, v_first = time_mixing_step(np.ones(8, np.float32), np.zeros(8), (np.zeros((2, 4, 4)),), **p)
+    >>> y.shape, memory[0].shape
+    ((8,), (2, 4, 4))
+    """
     def heads(a):
         return a.reshape(*x.shape[:-1], *r_k.shape[-2:])
 
     delta = x_prev - x
     r = (x + delta * x_r) @ receptance.mT                                       # (..., D)
-    w = sigmoid(w0 + np.tanh((x + delta * x_w) @ w1) @ w2)[0]                   # (..., D)
+    lam = LAM_MIN * sigmoid(w0 + np.tanh((x + delta * x_w) @ w1) @ w2)[0]       # (..., D)
     k = (x + delta * x_k) @ key.mT                                              # (..., D)
     v = (x + delta * x_v) @ value.mT                                            # (..., D)
     if v_first is None:
@@ -210,15 +226,22 @@ def time_mixing_step(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a
     k = k * (1 + (alpha - 1) * k_a)                                             # (..., D)
 
     r, k, v_heads = heads(r), heads(k), heads(v)                                # (..., H, N)
-    a, b, lam = -kappa, kappa * heads(alpha), heads(LAM_MIN * w)                # (..., H, N)
-    out, S = wkv7.recurrence.advance(*(a.astype(np.float64) for a in (r, lam, k, v_heads, a, b)), *memory)
+    a, b, lam = -kappa, kappa * heads(alpha), heads(lam)                        # (..., H, N)
+    out, S = wkv7.recurrence.advance(*(y.astype(np.float64) for y in (r, lam, k, v_heads, a, b)), *memory)
     z, _ = group_norm(out.astype(x.dtype), ln_x, ln_x_bias, epsilon)            # (..., D)
     z = z + (row_dot(r * k, r_k) * v_heads).reshape(z.shape)
     return (z * g) @ output.mT, (S,), v_first                                   # S: (..., H, N, N) float64
 
 
 def channel_mixing_step(x, x_prev, *, x_k, key, value):
-    """Compute `channel_mixing` for one token: x, x_prev (..., D) -> y (..., D)."""
+    """Compute `channel_mixing` for one token: x, x_prev (..., D) -> y (..., D).
+
+    Examples
+    --------
+    >>> p = RWKV7.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["ffn"]
+    >>> channel_mixing_step(np.ones(8, np.float32), np.zeros(8), **p).shape
+    (8,)
+    """
     k = (x + (x_prev - x) * x_k) @ key.mT                                       # (..., F)
     return squared_relu(k)[0] @ value.mT                                        # (..., D)
 
@@ -285,27 +308,28 @@ class RWKV7(MatrixModel):
         depth = layer / max(n_layer - 1, 1)                                     # 0 .. 1 over the layers
         height = 1 - layer / n_layer                                            # 1 .. almost 0
         channel = np.arange(shape[0])
-        share, ratio = channel / shape[0], channel / max(shape[0] - 1, 1)       # 0 .. almost 1, 0 .. 1
+        fraction = channel / shape[0]                                           # 0 .. almost 1 over the channels
+        channel_ratio = channel / max(shape[0] - 1, 1)                          # 0 .. 1 over the channels
         middle = (sizes["N"] - 1) / 2
         zigzag = (channel % sizes["N"] - middle) / max(middle, 0.5)             # -1 .. 1 within each head
-        zigzag = zigzag * np.abs(zigzag)
+        zigzag = zigzag * np.abs(zigzag)                                        # squared, with its sign
         match name:
             case "att.x_r" | "att.x_g":
-                return 1 - share ** (0.2 * height)
+                return 1 - fraction ** (0.2 * height)
             case "att.x_w" | "att.x_a":
-                return 1 - share ** (0.9 * height)
+                return 1 - fraction ** (0.9 * height)
             case "att.x_k" | "att.x_v":
-                return 1 - share ** (0.7 * height)
+                return 1 - fraction ** (0.7 * height)
             case "ffn.x_k":
-                return 1 - share ** height**4
+                return 1 - fraction ** height**4
             case "att.w0":
-                return -5.5 + 6 * ratio ** (1 + depth**0.3) + 2.5 * zigzag
+                return -5.5 + 6 * channel_ratio ** (1 + depth**0.3) + 2.5 * zigzag
             case "att.a0":
-                return -0.19 + 0.3 * zigzag + 0.4 * (ratio - 0.5)
+                return -0.19 + 0.3 * zigzag + 0.4 * (channel_ratio - 0.5)
             case "att.v0":
-                return 0.73 - 0.4 * (ratio - 0.5)
+                return 0.73 - 0.4 * (channel_ratio - 0.5)
             case "att.k_k":
-                return 0.71 - 0.1 * (ratio - 0.5)
+                return 0.71 - 0.1 * (channel_ratio - 0.5)
             case "att.k_a":
                 return np.full(shape, 1.02)
             case "att.r_k":

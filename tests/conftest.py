@@ -1,4 +1,4 @@
-"""What all tests share: where the real data lies, and which tests are left out of which run."""
+"""For all tests: the folder of real data, and what `-m` skips."""
 
 import os
 from pathlib import Path
@@ -33,12 +33,12 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say what `-m` left out, and what runs it."""
-    left_out = terminalreporter.stats.get("deselected", [])
-    n_long = sum(1 for item in left_out if item.get_closest_marker("long"))
-    n_slow = sum(1 for item in left_out if item.get_closest_marker("slow")) - n_long
+    """Say what `-m` skipped, and what runs it."""
+    skipped = terminalreporter.stats.get("deselected", [])
+    n_long = sum(1 for item in skipped if item.get_closest_marker("long"))
+    n_slow = sum(1 for item in skipped if item.get_closest_marker("slow")) - n_long
     if n_long or n_slow:
-        terminalreporter.section("left out")
+        terminalreporter.section("skipped by -m")
     if n_slow:
         terminalreporter.line(f"{n_slow} slow (`make test` runs them)")
     if n_long:

@@ -58,7 +58,7 @@ def executed():
 
 
 def test_all_are_here():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02d}" for n in range(11)]
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02d}" for n in range(14)]
     assert sum(path.stat().st_size for path in NOTEBOOKS) < 5e6
 
 
@@ -98,7 +98,7 @@ def test_it_has_a_question_a_check_takeaways_and_links_that_lead_somewhere(path)
     notebook = json.loads(path.read_text(encoding="utf-8"))
     text = "\n".join("".join(cell["source"]) for cell in notebook["cells"])
     assert "**The question.**" in text and "Reading time" in text and "## To take away" in text
-    assert "agree(" in text
+    assert "check_agreement(" in text
     assert path.name.startswith("00") or ("## Exercise" in text and "<details>" in text)
     prose = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", prose):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rwkv_np import activations, ops
-from rwkv_np.fast.mixing import mixed_linear
+from rwkv_np.fast.mixing import mixed_linear, mixed_low_rank
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(2, 5, 4))
@@ -20,6 +20,8 @@ CASES = {
     "low_rank": (lambda x, w1, w2: ops.low_rank(x, w1, w2, activations.tanh),
                  [X, rng.normal(size=(4, 2)), rng.normal(size=(2, 3))]),
     "mixed_linear": (mixed_linear, [X, rng.normal(size=(2, 4)), rng.random(4), rng.normal(size=(3, 4))]),
+    "mixed_low_rank": (lambda *inputs: mixed_low_rank(*inputs, activations.tanh),
+                       [X, rng.normal(size=(2, 4)), rng.random(4), rng.normal(size=(4, 2)), rng.normal(size=(2, 3))]),
     "token_shift": (ops.token_shift, [X, rng.normal(size=(2, 4))]),
     "lerp": (ops.lerp, [X, rng.normal(size=X.shape), rng.random(4)]),
     "linear": (ops.linear, [X, rng.normal(size=(3, 4))]),
@@ -70,6 +72,13 @@ def test_mixed_linear_is_token_shift_lerp_and_linear(dtype, tolerance):
     for a, b in zip((fused, *pull_fused(dy)), (y, dx + dx_shift, dx_prev, dmu, dweight), strict=True):
         assert a.dtype == b.dtype == dtype
         assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
+
+
+def test_mixed_low_rank_is_mixed_linear_of_the_identity_and_low_rank():
+    x, x_prev, mu, w1, w2 = CASES["mixed_low_rank"][1]
+    mixed, _ = mixed_linear(x, x_prev, mu, np.eye(4))
+    np.testing.assert_allclose(mixed_low_rank(x, x_prev, mu, w1, w2, activations.tanh)[0],
+                               ops.low_rank(mixed, w1, w2, activations.tanh)[0], rtol=1e-12)
 
 
 def test_the_mix_is_of_each_token_and_the_one_before_it():

@@ -1,32 +1,32 @@
-// WKV by hand: both readings of one formula, computed apart, drawn together. No library, no network.
+// WKV by hand: both readings of one formula, computed independently, drawn together. No library, no network.
 (function () {
   "use strict";
 
-  // The two readings, one channel. `wkv4.all_pairs` and `wkv4.recurrent` are held against them.
+  // The two readings, one channel. The tests compare them with `wkv4.all_pairs` and `wkv4.recurrent`.
 
-  function shares(w, u, k, t) {               // of tokens 0 .. t in the output at t
+  function weights(w, u, k, t) {              // of tokens 0 .. t in the output at t
     const logs = k.slice(0, t + 1).map((key, i) => (i < t ? key - (t - 1 - i) * w : u + key));
     const top = Math.max(...logs);
-    const weights = logs.map((x) => Math.exp(x - top));
-    const sum = weights.reduce((a, b) => a + b, 0);
-    return weights.map((x) => x / sum);
+    const terms = logs.map((x) => Math.exp(x - top));
+    const sum = terms.reduce((a, b) => a + b, 0);
+    return terms.map((x) => x / sum);
   }
 
   function average(w, u, k, v) {
-    return k.map((_, t) => shares(w, u, k, t).reduce((sum, share, i) => sum + share * v[i], 0));
+    return k.map((_, t) => weights(w, u, k, t).reduce((sum, weight, i) => sum + weight * v[i], 0));
   }
 
   function recurrence(w, u, k, v) {           // out, and the state before every token and after the last
     let num = 0, den = 0, p = -Infinity;
     const out = [], states = [{ num, den, p }];
     for (let t = 0; t < k.length; t++) {
-      let q = Math.max(p, u + k[t]), past = Math.exp(p - q), now = Math.exp(u + k[t] - q);
-      out.push((past * num + now * v[t]) / (past * den + now));
+      let q = Math.max(p, u + k[t]), ePast = Math.exp(p - q), eNow = Math.exp(u + k[t] - q);
+      out.push((ePast * num + eNow * v[t]) / (ePast * den + eNow));
       q = Math.max(p - w, k[t]);
-      past = Math.exp(p - q - w);
-      now = Math.exp(k[t] - q);
-      num = past * num + now * v[t];
-      den = past * den + now;
+      ePast = Math.exp(p - q - w);
+      eNow = Math.exp(k[t] - q);
+      num = ePast * num + eNow * v[t];
+      den = ePast * den + eNow;
       p = q;
       states.push({ num, den, p });
     }
@@ -36,7 +36,7 @@
   // The figure.
 
   const T = 8, KEY = 3, WIDTH = 640, LEFT = 46, COLUMN = (WIDTH - LEFT - 10) / T;
-  const PANEL = { keys: [34, 150], shares: [206, 300], out: [358, 480] };     // top and bottom
+  const PANEL = { keys: [34, 150], weights: [206, 300], out: [358, 480] };     // top and bottom
   const model = { w: 0.4, u: 0.5, t: 5, k: [0, 1.5, -1, 0.5, 0, 2, -0.5, 0.5], v: [1, 3, -2, 2, -1, 0.5, 2.5, -2.5] };
   const root = document.getElementById("by-hand-figure");
   const drawn = {};
@@ -57,18 +57,18 @@
 
   function build() {
     const svg = element("svg", { viewBox: `0 0 ${WIDTH} 500`, role: "group",
-      "aria-label": "Keys, shares and outputs of eight tokens" });
+      "aria-label": "Keys, weights and outputs of eight tokens" });
     const add = (name, attributes, text) => svg.appendChild(element(name, attributes, text));
     drawn.cursor = add("line", { class: "cursor", y1: PANEL.keys[0], y2: PANEL.out[1] });
     for (const [name, title] of [["keys", "keys k: drag the green dots"],
-      ["shares", ""], ["out", "output: average (line), recurrence (circles), values (dots)"]]) {
+      ["weights", ""], ["out", "output: average (line), recurrence (circles), values (dots)"]]) {
       const [top, bottom] = PANEL[name];
       const heading = add("text", { x: LEFT, y: top - 14 }, title);
-      if (name === "shares") drawn.title = heading;
+      if (name === "weights") drawn.title = heading;
       add("line", { class: "axis", x1: LEFT, x2: LEFT, y1: top, y2: bottom });
-      const low = name === "shares" ? bottom : (top + bottom) / 2;
+      const low = name === "weights" ? bottom : (top + bottom) / 2;
       add("line", { class: "axis", x1: LEFT, x2: WIDTH - 10, y1: low, y2: low });
-      const ends = { keys: ["3", "−3"], shares: ["1", "0"], out: ["3.2", "−3.2"] }[name];
+      const ends = { keys: ["3", "−3"], weights: ["1", "0"], out: ["3.2", "−3.2"] }[name];
       add("text", { class: "faint", x: LEFT - 6, y: top + 5, "text-anchor": "end" }, ends[0]);
       add("text", { class: "faint", x: LEFT - 6, y: bottom + 4, "text-anchor": "end" }, ends[1]);
     }
@@ -122,19 +122,19 @@
 
   function draw() {
     const { w, u, k, v, t } = model;
-    const share = shares(w, u, k, t), line = average(w, u, k, v), { out, states } = recurrence(w, u, k, v);
+    const weight = weights(w, u, k, t), line = average(w, u, k, v), { out, states } = recurrence(w, u, k, v);
     drawn.cursor.setAttribute("x1", x(t));
     drawn.cursor.setAttribute("x2", x(t));
-    drawn.title.textContent = `shares in the output at t = ${t} (orange: the token itself)`;
+    drawn.title.textContent = `weights in the output at t = ${t} (orange: the token itself)`;
     const zero = keyY(0);
     for (let i = 0; i < T; i++) {
-      const y = keyY(k[i]), height = (share[i] || 0) * (PANEL.shares[1] - PANEL.shares[0]);
+      const y = keyY(k[i]), height = (weight[i] || 0) * (PANEL.weights[1] - PANEL.weights[0]);
       drawn.stems[i].setAttribute("y", Math.min(y, zero));
       drawn.stems[i].setAttribute("height", Math.abs(y - zero));
       drawn.handles[i].setAttribute("cy", y);
       drawn.handles[i].setAttribute("aria-valuenow", k[i].toFixed(2));
       drawn.bars[i].setAttribute("class", i === t ? "now" : "past");
-      drawn.bars[i].setAttribute("y", PANEL.shares[1] - height);
+      drawn.bars[i].setAttribute("y", PANEL.weights[1] - height);
       drawn.bars[i].setAttribute("height", height);
       drawn.circles[i].setAttribute("cy", outY(out[i]));
     }
@@ -152,5 +152,5 @@
 
   build();
   draw();
-  window.wkvByHand = { shares, average, recurrence, model, draw, outY };
+  window.wkvByHand = { weights, average, recurrence, model, draw, outY };
 })();

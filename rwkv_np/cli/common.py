@@ -54,17 +54,29 @@ def command_line(*arguments) -> str:
 
 
 def add_model_options(parser):
-    """Add ``--model`` and ``--tokenizer`` to a parser."""
-    parser.add_argument("--model", metavar="MODEL", help=".pth, .safetensors, Hugging Face folder or Hub id "
-                                                         "(default: the small one included in the package)")
+    """Add ``--model`` to a parser, and what may come beside it: ``--tokenizer``, ``--adapter``, ``--alpha``."""
+    parser.add_argument("--model", metavar="MODEL", help=".pth, .safetensors, Hugging Face folder or Hub id, or "
+                                                         "python-help-7 (default: python-help, also included)")
     parser.add_argument("--tokenizer", metavar="FILE", help="for a model without one: its file, or the word bytes")
+    parser.add_argument("--adapter", metavar="FILE", help="a LoRA adapter to merge into the model: a folder of PEFT "
+                                                          "or a file of RWKV-PEFT")
+    parser.add_argument("--alpha", type=float, metavar="X", help="of the adapter, if it does not say: its update is "
+                                                                 "scaled by alpha / rank")
+
+
+def read_model(options):
+    """Return the model that the options of `add_model_options` describe."""
+    if options.alpha is not None and options.adapter is None:
+        raise UsageError("--alpha is for --adapter; leave it out")
+    model = load(options.model, adapter=options.adapter, alpha=options.alpha)
+    if options.tokenizer is not None:
+        set_tokenizer(model, options.tokenizer)
+    return model
 
 
 def load_model(options):
-    """Return the model that ``--model`` and ``--tokenizer`` name, with its tokenizer."""
-    model = load(options.model)
-    if options.tokenizer is not None:
-        set_tokenizer(model, options.tokenizer)
+    """Return the model that the options of `add_model_options` describe; without a tokenizer, a UsageError."""
+    model = read_model(options)
     if model.tokenizer is None:
         raise UsageError(f"{options.model} has no tokenizer; name one with --tokenizer")
     return model

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from .. import load, save, save_hf
+from .. import save, save_hf
 from ..files.sources import has_file_ending
-from .common import UsageError, add_model_options, load_model
+from .common import UsageError, add_model_options, read_model
 from .output import reserve
 
 WRITTEN = (".pth", ".safetensors")
@@ -28,7 +28,7 @@ def run(options):
     if has_file_ending(options.out) and not is_file:
         raise UsageError(f"OUT is {options.out} but must end in {' or '.join(WRITTEN)}, or name a folder")
     with reserve("OUT", options.out, folder=not is_file) as out:
-        model = load(options.model) if options.tokenizer is None else load_model(options)
+        model = read_model(options)
         (save if is_file else save_hf)(model, out, options.dtype)
     print(f"{options.out}: {sum(p.size for p in model.params.values()):,} parameters in {options.dtype or 'float32'}, "
           + ("with its tokenizer" if model.tokenizer else "without a tokenizer"))

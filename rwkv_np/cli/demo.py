@@ -21,6 +21,7 @@ from .output import new_folder
 
 PROMPT = "The "
 RULES = [mark * 24 for mark in " =-*"]              # indents and rules, in which a small model may get lost
+READ_NEXT = "rwkv_np/wkv4/recurrence.py"
 SENTENCE = "Return a new list from the items of the sequence."
 
 
@@ -55,7 +56,7 @@ def run_in(out, seconds):
     draw_pictures(model, initial, training, out)
     print(f"\nIn {out}/: model.safetensors, loss.png, half_lives.png, state.png\n"
           f"Sample more:  {command_line('generate', '--model', out / 'model.safetensors', '--prompt', 'A class ')}\n"
-          "Read next:    rwkv_np/wkv4/recurrent.py, the definition in five lines and the recurrence")
+          f"Read next:    {READ_NEXT}, the definition in five lines and the recurrence")
     if training.interrupted:
         return 128 + training.interrupted
     return 0 if agreement else 1
@@ -111,11 +112,12 @@ def compare_forms(batch=4, length=512, channels=64):
     print(f"WKV of {batch} sequences of {length} tokens, {channels} channels, float32, keys of standard deviation 8\n"
           f"  {'form':<12}{'largest error / max|v|':>24}{'time':>12}")
     scale = np.abs(v).max(axis=(0, 1))
-    for form in (wkv4.naive, wkv4.recurrent, wkv4.all_pairs, wkv4.scan, wkv4.chunked):
+    for form in (wkv4.naive, wkv4.recurrent, wkv4.all_pairs, wkv4.scan, wkv4.chunked, wkv4.vjp):
         began = time.perf_counter()
         out = form(*inputs)
         seconds = time.perf_counter() - began
-        out = out if form is wkv4.naive else out[0]
+        while isinstance(out, tuple):                       # (out, state), and of vjp ((out, state), pullback)
+            out = out[0]
         print(f"  {form.__name__:<12}{(np.abs(out - expected) / scale).max():>24.1e}{seconds * 1e3:>9.1f} ms")
     print()
 

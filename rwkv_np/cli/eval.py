@@ -30,8 +30,9 @@ def run(options):
     if len(tokens) < 2:
         raise UsageError(f"{options.text} has {len(tokens)} tokens; at least 2 are needed, one to predict the other")
     context_length = trained_context_length(model) if options.context_length is None else options.context_length
-    losses = {"reset at each window": token_losses(model, tokens, context_length),
-              "carried from window to window": token_losses(model, tokens, context_length, carry=True)}
+    with np.errstate(over="ignore", invalid="ignore"):      # what comes of it is looked at below
+        losses = {"reset at each window": token_losses(model, tokens, context_length),
+                  "carried from window to window": token_losses(model, tokens, context_length, carry=True)}
     for nats in losses.values():
         if not np.isfinite(nats.mean()):
             raise UsageError(f"the loss is {nats.mean()}, at token {int((~np.isfinite(nats)).argmax()) + 1}: the "

@@ -5,7 +5,9 @@ import contextlib
 import errno
 import os
 import sys
+import warnings
 
+from ..files.errors import CheckpointWarning
 from ..training import WorkerDied, keep_freed_memory
 from ..training.signals import handle_stop_signals
 from . import check, convert, cost, demo, eval, generate, info, train, vectors
@@ -70,13 +72,28 @@ def main(arguments=None) -> int:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")        # a console that cannot show a character shows another one
+    exit_code = _run(arguments)
     try:
-        with handle_stop_signals(_stop):
+        sys.stdout.flush()
+    except OSError as error:
+        _discard_output()
+        if not is_closed_pipe(error):
+            _say(error)
+            return 2
+    return exit_code
+
+
+def _run(arguments):
+    """Run a command; return the exit code, whatever happens."""
+    try:
+        with handle_stop_signals(_stop), warnings.catch_warnings():
+            warnings.simplefilter("always", CheckpointWarning)
+            warnings.showwarning = lambda message, *_: _say(f"note: {message}")
             options = make_parser().parse_args(arguments)
             keep_freed_memory()
-            exit_code = options.run(options) or 0
-            sys.stdout.flush()                          # here, so that an error is handled below
-            return exit_code
+            return options.run(options) or 0
+    except SystemExit as done:                          # after --help
+        return done.code or 0
     except KeyboardInterrupt as stopped:
         _say("interrupted", newline=True)
         return getattr(stopped, "exit_code", 130)
@@ -86,13 +103,10 @@ def main(arguments=None) -> int:
     except WorkerDied as error:
         _say(str(error).splitlines()[0])
         return 1
-    except OSError as error:
-        if is_closed_pipe(error):
+    except (UsageError, ArithmeticError, OSError, ValueError, TypeError) as error:
+        if isinstance(error, OSError) and is_closed_pipe(error):
             _discard_output()
             return 0
-        _say(error)
-        return 2
-    except (UsageError, ArithmeticError, ValueError, TypeError) as error:
         _say(error)
         return 2
 

@@ -8,6 +8,7 @@ from .. import load, save
 from ..language_model import LanguageModel
 from ..text import corpora, tokenizer
 from ..training import CONFIGS, Diverged, Run, TrainConfig, WorkerDied, default_count, evaluate, train
+from ..training.config import read_reasons
 from .common import UsageError, command_line, set_tokenizer
 from .output import new_folder
 
@@ -40,9 +41,11 @@ def add(commands):
     parser.add_argument("--n-layer", type=int, metavar="N", help=f"layers (default: {SIZES['n_layer']})")
     parser.add_argument("--head-size", type=int, metavar="N", help="channels of a head, in generations 5 to 7 "
                                                                    "(default: 64, or all channels if they are fewer)")
+    reasons = read_reasons()
     for field in fields(TrainConfig):
         default = "one per core, at most 4" if field.name == "workers" else field.default
-        parser.add_argument(option(field.name), type=field.type, metavar="N", help=f"(default: {default})")
+        parser.add_argument(option(field.name), type=field.type, metavar="N" if field.type is int else "X",
+                            help=f"{reasons.get(field.name, '')} (default: {default})".replace("%", "%%"))
     return parser
 
 
@@ -109,8 +112,11 @@ def refuse_what_does_not_apply(options):
 def resume_run(out, corpus):
     """Return the interrupted run in a folder."""
     run = Run.load(out / "training.safetensors")
-    if run.model.metadata["corpus_sha256"] != corpus.metadata["corpus_sha256"]:
-        raise UsageError(f"the run in {out} read another text ({run.model.metadata['corpus']}); "
+    if run.model.tokenizer is None:
+        raise UsageError(f"the run in {out} has no tokenizer, so it cannot be continued on a text")
+    metadata = run.model.metadata
+    if metadata.get("corpus_sha256", corpus.metadata["corpus_sha256"]) != corpus.metadata["corpus_sha256"]:
+        raise UsageError(f"the run in {out} read another text ({metadata.get('corpus')}); "
                          "give the same one with --text")
     return run
 

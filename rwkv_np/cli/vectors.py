@@ -8,7 +8,7 @@ from .output import check_folder, remove_if_empty
 def add(commands):
     """Add the command to the command line; return its parser."""
     parser = commands.add_parser("vectors", help="write test vectors for kernels in other languages")
-    parser.add_argument("folder", metavar="DIR", help="a new folder; docs/kit.md describes what is in it")
+    parser.add_argument("folder", metavar="DIR", help="a new folder; docs/conformance.md describes what is in it")
     parser.add_argument("--operator", choices=sorted(OPERATORS), default="wkv4",
                         help="of RWKV-4; of 5 and 6; of 7 (default: %(default)s)")
     parser.add_argument("--no-state", action="store_true",

@@ -49,3 +49,40 @@ def mixed_linear(x, x_prev, mu, weight):
         return dx, dx_prev[..., 0, :].copy(), dmu, dweight
 
     return linear(mix()[0], weight)[0], pullback
+
+
+def mixed_low_rank(x, x_prev, mu, w1, w2, activation):
+    """Compute ``low_rank(lerp(token_shift(x, x_prev), x, mu), w1, w2, activation)``, as `mixed_linear` does.
+
+    Parameters
+    ----------
+    x : (..., T, D)
+    x_prev : (..., D)
+        The token before x.
+    mu : (D,)
+        The share of the current token, per channel.
+    w1, w2 : (D, R), (R, O)
+    activation : op
+
+    Returns
+    -------
+    y : (..., T, O)
+    pullback
+        ``pullback(dy) -> dx, dx_prev, dmu, dw1, dw2``.
+
+    Examples
+    --------
+    >>> from rwkv_np.activations import tanh
+    >>> mixed_low_rank(np.ones((2, 3)), np.ones(3), np.ones(3), np.ones((3, 1)), np.ones((1, 4)), tanh)[0].shape
+    (2, 4)
+    """
+    h, pull_h = mixed_linear(x, x_prev, mu, w1.T)                               # (..., T, R)
+    h, pull_activation = activation(h)
+    y, pull_y = linear(h, w2.T)                                                 # (..., T, O)
+
+    def pullback(dy):
+        dh, dw2 = pull_y(dy)
+        dx, dx_prev, dmu, dw1 = pull_h(*pull_activation(dh))
+        return dx, dx_prev, dmu, dw1.T, dw2.T
+
+    return y, pullback

@@ -132,8 +132,8 @@ def merge_adapter(params: dict, path: str | os.PathLike, alpha: float | None = N
     path : path
         See `read_adapter`.
     alpha : float, optional
-        The update is scaled by alpha / rank. By default that of ``adapter_config.json``; a ``.pth`` of RWKV-PEFT does
-        not hold it.
+        The update is scaled by alpha / rank. By default that of ``adapter_config.json``; a ``.pth`` of
+        RWKV-PEFT does not hold it.
 
     Raises
     ------
@@ -147,7 +147,8 @@ def merge_adapter(params: dict, path: str | os.PathLike, alpha: float | None = N
     ``merge_lora.py`` of RWKV-PEFT:
     https://github.com/JL-er/RWKV-PEFT/blob/e47cd982e7c6b0dc932cd31f4c52821da8f8a212/merge/merge_lora.py
 
-    PEFT's settings ``use_rslora`` (scale = alpha / sqrt(rank)), ``rank_pattern`` and ``alpha_pattern`` are followed.
+    PEFT's settings ``use_rslora`` (scale = alpha / sqrt(rank)), ``rank_pattern`` and ``alpha_pattern`` are
+    followed.
 
     Examples
     --------

@@ -7,7 +7,9 @@ from pathlib import Path
 
 
 def check_destination(path: str | os.PathLike) -> Path:
-    """Raise an error if a file cannot be written to `path`; to be called before the work whose result it will hold.
+    """Raise an error if a file cannot be written to `path`.
+
+    Call it before the work whose result the file will hold.
 
     Parameters
     ----------
@@ -44,8 +46,8 @@ def check_destination(path: str | os.PathLike) -> Path:
 def atomic_write(path: str | os.PathLike):
     """Write a file beside `path` and rename it to `path` once it is complete.
 
-    Whatever happens, `path` holds either its old content or all of the new one, and a failure leaves no temporary
-    file. Permissions are those of an ordinary new file.
+    Whatever happens, `path` holds either its old content or all of the new one, and a failure leaves no
+    temporary file. Permissions are those of an ordinary new file.
 
     Parameters
     ----------

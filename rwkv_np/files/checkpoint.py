@@ -1,6 +1,8 @@
 """Models on disk: ``.safetensors``, official ``.pth``, Hugging Face folders and the Hub."""
 
+import json
 import os
+import re
 import warnings
 from pathlib import Path
 
@@ -11,18 +13,14 @@ from . import torch_zip
 from .adapters import merge_adapter
 from .atomic import atomic_write, check_destination
 from .bundled import BUNDLED_MODEL
-from .errors import CheckpointError, CheckpointWarning, name_file  # noqa: F401, see below
-from .hugging_face import folder_files, hugging_face_name, official_name, read_config
+from .errors import CheckpointWarning, name_file
+from .hugging_face import folder_files, hugging_face_name, official_array, official_name, read_config
 from .official import convert_arrays, to_memory
-from .recognise import check_no_variant, recognise_names
+from .recognise import recognise_names
 from .sources import has_file_ending, list_weight_files, resolve_path
-from .states import load_state, save_state  # noqa: F401, see below
-from .tensors import open_arrays, pack_metadata, read_tensors, unpack_metadata, write_tensors  # noqa: F401
+from .tensors import open_arrays, pack_metadata, unpack_metadata, write_tensors
 from .tokenizer_files import find_tokenizer
 from .unwrap import find_weights
-
-# CheckpointError, load_state, save_state and read_tensors are imported above for modules that still look for them here;
-# each has a module of its own now: errors, states, tensors.
 
 ENDINGS = (".safetensors", ".pth")
 
@@ -34,9 +32,10 @@ def load(path: str | os.PathLike | None = None, dtype=np.float32, *, adapter: st
     Parameters
     ----------
     path : path or str, optional
-        An official ``.pth``, a ``.safetensors`` file, the ``.index.json`` of a model in several files, a Hugging Face
-        folder of ``RwkvForCausalLM``, or the id of one on the Hub such as ``"RWKV/rwkv-4-169m-pile"``. By default
-        the small model that is included in the package. The checkpoint of a training run is read too.
+        An official ``.pth``, a ``.safetensors`` file, the ``.index.json`` of a model in several files, a
+        Hugging Face folder of ``RwkvForCausalLM``, or the id of one on the Hub such as
+        ``"RWKV/rwkv-4-169m-pile"``. By default the small model that is included in the package. The
+        checkpoint of a training run is read too.
     dtype : float32 or float64
         What the arrays are converted to.
     adapter : path, optional
@@ -47,25 +46,25 @@ def load(path: str | os.PathLike | None = None, dtype=np.float32, *, adapter: st
     Returns
     -------
     LanguageModel
-        Of the generation that the arrays show. Its ``.metadata`` are the file's; its ``.tokenizer`` is the file's,
-        else the folder's (`tokenizer_files.find_tokenizer`), else None.
+        Of the generation that the arrays show. Its ``.metadata`` are the file's; its ``.tokenizer`` is the
+        file's, else the folder's (`tokenizer_files.find_tokenizer`), else None.
 
     Raises
     ------
     CheckpointError
-        Naming the file, the array and what it must be, or saying what the file is instead of a model; also for weights
-        that are not finite. FileNotFoundError if there is nothing at `path`.
+        Naming the file, the array and what it must be, or saying what the file is instead of a model; also
+        for weights that are not finite. FileNotFoundError if there is nothing at `path`.
 
     Warns
     -----
     CheckpointWarning
-        Where the weights lie beside others, or under other names; and where a tokenizer is there but is not understood,
-        or does not fit. The model then has none.
+        Where the weights lie beside others, or under other names; and where a tokenizer is there but is not
+        understood, or does not fit. The model then has none.
 
     Notes
-    -----
-    ``rescale_every`` of a Hugging Face config is not applied: weights are taken as unscaled. A folder saved after
-    an evaluation pass with a positive ``rescale_every`` holds scaled ones, and cannot be told apart.
+    ----- ``rescale_every`` of a Hugging Face config is not applied: weights are taken as unscaled. A folder
+    saved after an evaluation pass with a positive ``rescale_every`` holds scaled ones, and cannot be told
+    apart.
 
     Examples
     --------
@@ -120,18 +119,25 @@ def read_params(path: Path, dtype: np.dtype) -> tuple[dict, dict, list[str]]:
             strings |= own_strings
             notes += [note for note in own_notes if note not in notes]
             for name in list(arrays):
-                array, name = arrays.pop(name), official_name(name)
+                array, name = official_array(name, arrays.pop(name)), official_name(name)
                 if name in params:
                     raise ValueError(f"{name} is there twice")
                 try:
                     params[name] = to_memory(array, dtype)
                 except ValueError as error:
                     raise ValueError(f"{name}: {error}") from None
-    if path.is_dir() and "head.weight" not in params and "emb.weight" in params:
+    if path.is_dir():
         with name_file(path):
-            if read_config(path)["tie_word_embeddings"]:
-                params["head.weight"] = params["emb.weight"].copy()
+            follow_config(read_config(path), params, strings)
     return params, strings, notes
+
+
+def follow_config(config: dict, params: dict, strings: dict) -> None:
+    """Do what a Hugging Face folder's config.json says about its arrays, in place."""
+    if config["tie_word_embeddings"] and "head.weight" not in params and "emb.weight" in params:
+        params["head.weight"] = params["emb.weight"].copy()
+    if config["group_norm_epsilon"] is not None and "metadata" not in strings:
+        strings["metadata"] = json.dumps({"group_norm_epsilon": config["group_norm_epsilon"]})
 
 
 def check_is_model(params: dict) -> None:
@@ -141,13 +147,14 @@ def check_is_model(params: dict) -> None:
         raise ValueError(f"it is {kind}")
     if kind and "LoRA" in kind:
         raise ValueError("it holds LoRA matrices beside its weights; they must be merged first")
-    if not any(name.startswith("blocks.") for name in params):
+    if not any(re.match(r"blocks\.\d+\.(att|ffn|ln\d)\.", name) for name in params):
         raise ValueError(f"it holds no weights of an RWKV model, but {', '.join(list(params)[:5])[:200]}")
-    check_no_variant(params)
 
 
 def build_model(params: dict, metadata: dict) -> LanguageModel:
-    """Return the model of these arrays, with its metadata; ``group_norm_epsilon`` is the one that matters.
+    """Return the model of these arrays, with its metadata.
+
+    ``group_norm_epsilon`` among the metadata is part of the model.
 
     Examples
     --------
@@ -156,16 +163,12 @@ def build_model(params: dict, metadata: dict) -> LanguageModel:
     """
     if isinstance(metadata.get("rng"), dict):           # a training file's own; the model's are inside
         metadata = metadata.get("metadata", metadata.get("facts", {}))
-    options = {key: metadata[key] for key in ("group_norm_epsilon",) if key in metadata}
-    model = model_class(params)(params, **options)
+    epsilon = metadata.get("group_norm_epsilon", 64e-5)
+    if not isinstance(epsilon, int | float) or not 0 < epsilon < np.inf:
+        raise ValueError(f"group_norm_epsilon is {epsilon!r} but must be a positive number")
+    model = model_class(params)(params)
     model.metadata = metadata
     return model
-
-
-def list_metadata(model: LanguageModel) -> dict:
-    """Return a model's metadata, and ``group_norm_epsilon`` where it is not the official one, for `build_model`."""
-    epsilon = getattr(model, "group_norm_epsilon", 64e-5)
-    return model.metadata if epsilon == 64e-5 else {**model.metadata, "group_norm_epsilon": epsilon}
 
 
 def save(model: LanguageModel, path: str | os.PathLike, dtype=None) -> None:
@@ -176,7 +179,7 @@ def save(model: LanguageModel, path: str | os.PathLike, dtype=None) -> None:
     model : LanguageModel
     path : path
         Ending in ``.safetensors`` or ``.pth``. Names, shapes and orientation of the arrays are the official
-        ones: ``time_mix_*`` are (1, 1, D).
+        ones. In a ``.pth`` of RWKV-7 what the first block may lack is zero, as official code asks for it.
     dtype : {"float16", "bfloat16", "float32", "float64"}, optional
         In which the arrays are stored; by default the model's own.
 
@@ -199,12 +202,12 @@ def save(model: LanguageModel, path: str | os.PathLike, dtype=None) -> None:
     if path.suffix not in ENDINGS:
         raise ValueError(f"{path} must end in .safetensors or .pth; a folder for Hugging Face is written by save_hf")
     check_destination(path)
-    arrays, metadata = convert_arrays(model, dtype), list_metadata(model)
     if path.suffix == ".safetensors":
-        write_tensors(path, dict(arrays), metadata, model.tokenizer)
+        write_tensors(path, dict(convert_arrays(model, dtype)), model.metadata, model.tokenizer)
     else:
         with atomic_write(path) as file:
-            torch_zip.write(file, arrays, pack_metadata(metadata, model.tokenizer))
+            torch_zip.write(file, convert_arrays(model, dtype, complete=True),
+                            pack_metadata(model.metadata, model.tokenizer))
 
 
 def save_hf(model: LanguageModel, folder: str | os.PathLike, dtype=None) -> None:
@@ -216,7 +219,8 @@ def save_hf(model: LanguageModel, folder: str | os.PathLike, dtype=None) -> None
         Of generation 4.
     folder : path
         It will hold ``config.json``, ``model.safetensors`` and the tokenizer: as ``tokenizer.json``, which
-        ``AutoTokenizer`` reads, or, for the World vocabulary, which it does not know, as the vocabulary's text file.
+        ``AutoTokenizer`` reads, or, for the World vocabulary, which it does not know, as the vocabulary's
+        text file.
     dtype : {"float16", "bfloat16", "float32", "float64"}, optional
         As in `save`.
 
@@ -240,7 +244,7 @@ def save_hf(model: LanguageModel, folder: str | os.PathLike, dtype=None) -> None
     texts = folder_files(model, dtype)
     arrays = {hugging_face_name(name): array for name, array in convert_arrays(model, dtype)}
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / "model.safetensors", arrays, list_metadata(model), model.tokenizer)
+    write_tensors(folder / "model.safetensors", arrays, model.metadata, model.tokenizer)
     for name, text in texts.items():
         with atomic_write(folder / name) as file:
             file.write(text.encode())

@@ -1,7 +1,7 @@
 """bfloat16, which some published models are stored in and NumPy lacks.
 
-A bfloat16 is the upper half of a float32: its sign, its 8 bits of exponent, and 7 of its 23 bits of fraction. So
-reading one appends 16 zero bits, and writing one rounds to the nearest, ties to even.
+A bfloat16 is the upper half of a float32: its sign, its 8 bits of exponent, and 7 of its 23 bits of
+fraction. So reading one appends 16 zero bits, and writing one rounds to the nearest, ties to even.
 """
 
 import numpy as np

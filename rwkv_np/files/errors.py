@@ -1,4 +1,4 @@
-"""One kind of error for files that are not what they should be, one kind of warning for those that nearly are."""
+"""The error for files that are not what they should be, and the warning for those that nearly are."""
 
 import contextlib
 import os
@@ -23,7 +23,8 @@ def name_file(path: str | os.PathLike):
     Raises
     ------
     CheckpointError
-        In place of what the readers raise for wrong content. FileNotFoundError and other OSErrors pass unchanged.
+        In place of what the readers raise for wrong content. FileNotFoundError and other OSErrors pass
+        unchanged.
 
     Examples
     --------

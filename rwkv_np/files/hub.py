@@ -9,7 +9,8 @@ def download(name: str) -> Path:
     Parameters
     ----------
     name : str
-        Such as ``"RWKV/rwkv-4-169m-pile"``. ``HF_HOME`` moves the cache, ``HF_HUB_OFFLINE=1`` forbids the network.
+        Such as ``"RWKV/rwkv-4-169m-pile"``. ``HF_HOME`` moves the cache, ``HF_HUB_OFFLINE=1`` forbids the
+        network.
 
     Returns
     -------

@@ -1,16 +1,30 @@
-"""Hugging Face's `transformers`: its names of arrays, config.json, and the tokenizer's files."""
+"""Hugging Face's folders: their names of arrays, config.json, and the tokenizer's files.
+
+Their names for RWKV-4 are those of `transformers`; 5 and 6 follow them. RWKV-7 there is that of
+flash-linear-attention.
+"""
 
 import json
 import os
+import re
 from pathlib import Path
+
+import numpy as np
 
 from ..text import tokenizer as tokenizers
 from ..text.reading import read_with
 
-RENAMED = {"emb.": "embeddings.", ".ln0.": ".pre_ln.", ".att.": ".attention.", ".ffn.": ".feed_forward.",
-           ".time_mix_k": ".time_mix_key", ".time_mix_v": ".time_mix_value", ".time_mix_r": ".time_mix_receptance",
-           ".time_mix_g": ".time_mix_gate"}
-MODEL_TYPES = {"rwkv": 4, "rwkv5": 5, "rwkv6": 6}
+# Parts of names, between points: the official one, and that of `transformers`.
+RENAMED = {"emb": "embeddings", "ln0": "pre_ln", "att": "attention", "ffn": "feed_forward",
+           "time_mix_k": "time_mix_key", "time_mix_v": "time_mix_value", "time_mix_r": "time_mix_receptance",
+           "time_mix_g": "time_mix_gate"}
+OFFICIAL = {renamed: official for official, renamed in RENAMED.items()} | {
+    # of flash-linear-attention
+    "layers": "blocks", "attn": "att", "pre_norm": "ln0", "attn_norm": "ln1", "ffn_norm": "ln2", "norm": "ln_out",
+    "lm_head": "head", "r_proj": "receptance", "k_proj": "key", "v_proj": "value", "o_proj": "output", "g_norm": "ln_x"}
+LOW_RANK = re.compile(r"(?P<letter>[wavg])_lora\.lora\.(?P<part>0\.weight|2\.weight|2\.bias)$")
+LOW_RANK_DIGITS = {"2.bias": "0", "0.weight": "1", "2.weight": "2"}     # w_lora.lora.2.bias is w0, ...
+MODEL_TYPES = ("rwkv", "rwkv5", "rwkv6", "rwkv7")
 
 
 def hugging_face_name(name: str) -> str:
@@ -26,12 +40,8 @@ def hugging_face_name(name: str) -> str:
     >>> hugging_face_name("blocks.0.att.time_mix_k")
     'rwkv.blocks.0.attention.time_mix_key'
     """
-    for official, renamed in RENAMED.items():
-        name = name.replace(official, renamed)
+    name = ".".join(RENAMED.get(part, part) for part in name.split("."))
     return name if name.startswith("head.") else "rwkv." + name
-
-
-their_name = hugging_face_name          # its old name, until all callers use the new one
 
 
 def official_name(name: str) -> str:
@@ -40,19 +50,42 @@ def official_name(name: str) -> str:
     Parameters
     ----------
     name : str
-        The name in `transformers`.
+        The name in `transformers` or flash-linear-attention.
 
     Examples
     --------
     >>> official_name("rwkv.blocks.0.attention.time_mix_key")
     'blocks.0.att.time_mix_k'
+    >>> official_name("layers.0.attn.w_lora.lora.2.bias")
+    'blocks.0.att.w0'
     >>> official_name("head.weight")
     'head.weight'
     """
-    name = name.removeprefix("rwkv.")
-    for official, renamed in RENAMED.items():
-        name = name.replace(renamed, official)
-    return name
+    name = LOW_RANK.sub(lambda found: found["letter"] + LOW_RANK_DIGITS[found["part"]], name.removeprefix("rwkv."))
+    return ".".join(OFFICIAL.get(part, part) for part in name.split("."))
+
+
+def official_array(name: str, array: np.ndarray) -> np.ndarray:
+    """Return an array in its official orientation.
+
+    The low-rank matrices of flash-linear-attention are transposed.
+
+    Parameters
+    ----------
+    name : str
+        The name in the file.
+    array : ndarray
+
+    Returns
+    -------
+    ndarray
+
+    Examples
+    --------
+    >>> official_array("layers.0.attn.w_lora.lora.0.weight", np.ones((2, 8))).shape
+    (8, 2)
+    """
+    return array.T if LOW_RANK.search(name) and name.endswith(".weight") else array
 
 
 def read_config(folder: str | os.PathLike) -> dict:
@@ -65,7 +98,7 @@ def read_config(folder: str | os.PathLike) -> dict:
     Returns
     -------
     dict
-        With the defaults of ``RwkvConfig``.
+        With the defaults of ``RwkvConfig``, and ``group_norm_epsilon``, None where it is the official one.
 
     Raises
     ------
@@ -79,9 +112,13 @@ def read_config(folder: str | os.PathLike) -> dict:
     kind = config.get("model_type") if isinstance(config, dict) else type(config).__name__
     if kind not in MODEL_TYPES:
         raise ValueError(f"config.json has the model_type {kind!r} but must have one of {', '.join(MODEL_TYPES)}")
-    config = {"layer_norm_epsilon": 1e-5, "tie_word_embeddings": False} | config
-    if config["layer_norm_epsilon"] != 1e-5:
-        raise ValueError(f"config.json has layer_norm_epsilon {config['layer_norm_epsilon']} but must have 1e-05")
+    config = {"layer_norm_epsilon": 1e-5, "norm_eps": 1e-5, "tie_word_embeddings": False, "head_dim": 64} | config
+    for key in ("layer_norm_epsilon", "norm_eps"):
+        if config[key] != 1e-5:
+            raise ValueError(f"config.json has {key} {config[key]} but must have 1e-05")
+    # The group norm of flash-linear-attention takes 1e-5 times the head size, official code always 64e-5.
+    differs = kind == "rwkv7" and config["head_dim"] != 64
+    config["group_norm_epsilon"] = 1e-5 * config["head_dim"] if differs else None
     return config
 
 

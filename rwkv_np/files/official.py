@@ -1,7 +1,7 @@
 """The arrays as official files hold them: names, shapes, dtypes.
 
-The names are those in memory. Shapes differ in one way: vectors that PyTorch multiplies with a sequence are stored as
-(1, 1, n) and are (n,) in memory.
+The names are those in memory. Shapes differ in one way: vectors that PyTorch multiplies with a sequence are
+stored as (1, 1, n) and are (n,) in memory.
 """
 
 import re
@@ -12,13 +12,11 @@ from ..checks import check_params
 from ..language_model import LanguageModel
 from .dtypes import convert, dtype_name, from_bfloat16
 
-# The vectors that official files of each generation store as (1, 1, n).
-STORED_AS_ROWS = {4: r"\.time_mix_[kvr]$", 5: r"\.time_mix_[kvrg]$", 6: r"\.time_maa_[xwkvrg]$|\.time_decay$",
-                  7: r"\.x_[rwkvag]$|\.[wav]0$|\.k_[ka]$"}
+UNUSED = ("v0", "v1", "v2")         # of RWKV-7's first block: nothing reads them, but official files hold them
 
 
 def to_memory(array: np.ndarray, dtype) -> np.ndarray:
-    """Return an array of a file as a model holds it: (1, 1, n) as (n,), in the dtype of the model, its own to change.
+    """Return an array of a file as a model holds it: (1, 1, n) as (n,), in the dtype of the model.
 
     Parameters
     ----------
@@ -58,33 +56,59 @@ def to_memory(array: np.ndarray, dtype) -> np.ndarray:
             raise ValueError(f"it holds {np.abs(array).max():g}, which overflows in {np.dtype(dtype).name}") from None
 
 
-def to_file(generation: int, name: str, array: np.ndarray) -> np.ndarray:
+def to_file(cls: type, name: str, array: np.ndarray) -> np.ndarray:
     """Return an array in its shape in an official file.
 
     Parameters
     ----------
-    generation : int
-        4, 5, 6 or 7.
+    cls : subclass of LanguageModel
+        The generation; its ``FILE_VECTORS`` names the vectors that are stored as (1, 1, n).
     name : str
     array : ndarray
 
     Returns
     -------
     ndarray
-        A view: (1, 1, n) for the vectors that PyTorch multiplies with a sequence.
+        A view.
 
     Examples
     --------
-    >>> to_file(4, "blocks.0.att.time_mix_k", np.ones(3)).shape, to_file(4, "ln_out.bias", np.ones(3)).shape
+    >>> from rwkv_np import RWKV4
+    >>> to_file(RWKV4, "blocks.0.att.time_mix_k", np.ones(3)).shape, to_file(RWKV4, "ln_out.bias", np.ones(3)).shape
     ((1, 1, 3), (3,))
-    >>> to_file(5, "blocks.0.att.time_decay", np.ones((2, 3))).shape
-    (2, 3)
     """
-    is_row = array.ndim == 1 and re.search(STORED_AS_ROWS[generation], name)
-    return array.reshape(1, 1, -1) if is_row else array
+    return array.reshape(1, 1, -1) if array.ndim == 1 and re.search(cls.FILE_VECTORS, name) else array
 
 
-def convert_arrays(model: LanguageModel, dtype=None):
+def add_unused(model: LanguageModel) -> dict:
+    """Return a model's arrays, with zeros for those that nothing reads but official code requires.
+
+    These are v0, v1 and v2 of RWKV-7's first block, which the model may lack.
+
+    Parameters
+    ----------
+    model : LanguageModel
+
+    Returns
+    -------
+    dict of str to ndarray
+
+    Examples
+    --------
+    >>> from rwkv_np import RWKV7
+    >>> model = RWKV7.init(5, d_model=4, n_layer=2)
+    >>> set(add_unused(model)) - set(model.params) == {f"blocks.0.att.{name}" for name in ("v0", "v1", "v2")}
+    True
+    """
+    if model.generation != 7 or f"blocks.0.att.{UNUSED[0]}" in model.params:
+        return model.params
+    rank, d_model = 32, model.d_model                   # of a model of one block, where no other says it
+    shapes = {"v0": (d_model,), "v1": (d_model, rank), "v2": (rank, d_model)}
+    shapes |= {name: model.params[f"blocks.1.att.{name}"].shape for name in UNUSED if model.n_layer > 1}
+    return model.params | {f"blocks.0.att.{name}": np.zeros(shape, model.dtype) for name, shape in shapes.items()}
+
+
+def convert_arrays(model: LanguageModel, dtype=None, complete: bool = False):
     """Yield the arrays of a model as official files hold them, one at a time.
 
     Parameters
@@ -92,6 +116,8 @@ def convert_arrays(model: LanguageModel, dtype=None):
     model : LanguageModel
     dtype : {"float16", "bfloat16", "float32", "float64"}, optional
         By default the model's own.
+    complete : bool
+        With the arrays that nothing reads; see `add_unused`.
 
     Yields
     ------
@@ -112,8 +138,8 @@ def convert_arrays(model: LanguageModel, dtype=None):
     check_params(model.params, type(model))
     dtype = dtype or model.dtype
     dtype = dtype if isinstance(dtype, str) else dtype_name(dtype)
-    for name, array in model.params.items():
+    for name, array in (add_unused(model) if complete else model.params).items():
         try:
-            yield name, to_file(model.generation, name, convert(array, dtype))
+            yield name, to_file(type(model), name, convert(array, dtype))
         except ValueError as error:
             raise ValueError(f"{name}: {error}" if "overflows" in str(error) else str(error)) from None

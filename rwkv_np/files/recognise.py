@@ -27,19 +27,6 @@ LORA = re.compile(r"\.lora_(embedding_)?[AB](\.|$)")
 OTHER_ADAPTERS = re.compile(r"\.(bone|disha|miss|lora_magnitude_vector|hada_w1_a|lokr_w1|ia3_l)(\.|$)")
 STATES = {"att_shift", "ffn_shift"}
 
-# Models that are not quite one of the four generations, by a pattern of their arrays' names.
-VARIANTS = {
-    r"\.ffnPre\.": "RWKV-4 with a feed-forward layer before the first attention (ffnPre)",
-    r"^head_[qk]\.": "RWKV-4 with a copying head (head_q)",
-    r"(\.|^)tiny_": "RWKV-4 with tiny attention (tiny_*)",
-    r"^pos_emb": "RWKV-4 with position embeddings (pos_emb)",
-    r"\.att\.gate_w1$": "RWKV-6 with a low-rank gate (x060a)",
-    r"\.att\.time_maa_rkvw_w1$": "RWKV-6 without a gate (x060b, x060c)",
-    r"\.ffn\.aa$": "RWKV-6 with another channel mixing (MishGLU)",
-    r"\.ffn\.s_emb": "RWKV-7 with an embedding in every layer (v7a, DeepEmbed)",
-    r"\.qkv\.": "RWKV-7 with attention layers (v7b)",
-    r"\brosa": "RWKV-7 with ROSA (v8)"}
-
 
 def recognise_start(start: bytes) -> str | None:
     """Say what a file is from its first bytes, where it is neither a ``.safetensors`` file nor a zip archive.
@@ -96,7 +83,8 @@ def recognise_names(names: Iterable[str]) -> str | None:
     """
     names = list(names)
     if any(LORA.search(name) for name in names):
-        return "a LoRA adapter, not a whole model; merge it into its base: rwkv_np.load(base, adapter=...)"
+        return ("a LoRA adapter, not a whole model; merge it into its base: rwkv_np.load(base, adapter=...), "
+                "or --adapter")
     if any(OTHER_ADAPTERS.search(name) for name in names):
         return "an adapter of a kind other than LoRA, not a whole model; merge it with the tool that made it"
     if set(names) > STATES:
@@ -106,19 +94,3 @@ def recognise_names(names: Iterable[str]) -> str | None:
     if any(OPTIMIZER.search(name) for name in names):
         return "the checkpoint of an optimizer, without the weights of a model"
     return None
-
-
-def check_no_variant(names: Iterable[str]) -> None:
-    """Raise a ValueError for arrays of a variant of the four generations, saying which.
-
-    Examples
-    --------
-    >>> check_no_variant(["emb.weight", "head_q.weight"])
-    Traceback (most recent call last):
-    ValueError: it is a model of a variant of RWKV-4 with a copying head (head_q), as head_q.weight shows; ...
-    """
-    for pattern, kind in VARIANTS.items():
-        for name in names:
-            if re.search(pattern, name):
-                raise ValueError(f"it is a model of a variant of {kind}, as {name} shows; what is read here are the "
-                                 "plain models")

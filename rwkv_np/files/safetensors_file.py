@@ -61,6 +61,7 @@ def read(data) -> tuple[dict, dict]:
     >>> read(file.getvalue())
     ({'x': array([0., 1., 2.])}, {'made by': 'an example'})
     """
+    data = memoryview(data)                             # so that slices are views
     if not is_safetensors(bytes(data[:9])):
         raise ValueError("it is not a .safetensors file: it does not begin with a header")
     length = int.from_bytes(data[:8], "little")

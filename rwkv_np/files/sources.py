@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from ..text.reading import read_with
+from .bundled import find_bundled
 from .errors import name_file
 from .hub import download
 from .hugging_face import read_config
@@ -17,7 +18,7 @@ FILE_ENDINGS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".json", ".gguf"
 
 
 def resolve_path(path: str | os.PathLike) -> Path:
-    """Return a local path: `path` itself, or the folder of the Hub's model of that name.
+    """Return a local path: `path` itself, or the bundled model or the Hub's of that name.
 
     Parameters
     ----------
@@ -40,6 +41,8 @@ def resolve_path(path: str | os.PathLike) -> Path:
     """
     if Path(path).exists():
         return Path(path)
+    if bundled := find_bundled(path):
+        return bundled
     if re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) and not has_file_ending(path):
         return download(str(path))
     raise FileNotFoundError(f"there is no file {path}")
@@ -83,7 +86,7 @@ def list_weight_files(path: Path) -> list[Path]:
             files = [path / name for name in WEIGHT_FILES if (path / name).exists()]
             if not files and (path / "adapter_config.json").is_file():
                 raise ValueError("it is the folder of a LoRA adapter, not of a whole model; merge it into its base: "
-                                 "rwkv_np.load(base, adapter=...)")
+                                 "rwkv_np.load(base, adapter=...), or --adapter")
             if not (path / "config.json").is_file() and len(files) == 0:
                 models = sorted(file.name for file in path.iterdir() if file.suffix in (".pth", ".safetensors"))
                 hint = f"; did you mean {path / models[0]}?" if models else ""
@@ -98,7 +101,7 @@ def list_weight_files(path: Path) -> list[Path]:
 
 
 def list_shards(index: Path) -> list[Path]:
-    """Return the files that the index of a model in several files names; ValueError if one is not beside it."""
+    """Return the files that the index of a model names; a ValueError if one is not beside it."""
     content = read_with(index, json.loads)
     names = set(content["weight_map"].values()) if isinstance(content, dict) and "weight_map" in content else ()
     if not names:

@@ -19,8 +19,8 @@ def save_state(state, path: str | os.PathLike, last_token: int | None = None) ->
     path : path
     last_token : int, optional
         The token after this state, which the model has not read yet. Save a `Generation` g by
-        ``save_state(g.state, path, g.last_token)``; another process continues from the same logits, bit for bit:
-        ``state, token = load_state(path)``, then ``generate(model, [token], state=state)``.
+        ``save_state(g.state, path, g.last_token)``; another process continues from the same logits, bit for
+        bit: ``state, token = load_state(path)``, then ``generate(model, [token], state=state)``.
 
     Raises
     ------
@@ -45,19 +45,7 @@ def save_state(state, path: str | os.PathLike, last_token: int | None = None) ->
             last_token = operator.index(last_token)
         except TypeError:
             raise TypeError(f"last_token is {last_token!r} but must be an integer") from None
-    write_tensors(path, state._asdict(), {"last_token": last_token, "generation": find_generation(type(state))})
-
-
-def find_generation(state_type: type) -> int | None:
-    """Return the generation whose models have states of this type.
-
-    Examples
-    --------
-    >>> from rwkv_np import RWKV4
-    >>> find_generation(RWKV4.State)
-    4
-    """
-    return next((generation for generation, cls in LanguageModel.classes.items() if cls.State is state_type), None)
+    write_tensors(path, state._asdict(), {"last_token": last_token})
 
 
 def load_state(path: str | os.PathLike) -> tuple:
@@ -70,26 +58,31 @@ def load_state(path: str | os.PathLike) -> tuple:
     Returns
     -------
     state : State
-        Of the generation that it was saved from. The file does not say for which model; `forward`, `step` and
-        `generate` refuse a state of other shapes.
+        The file does not say of which model; `forward`, `step` and `generate` refuse a state of other
+        shapes. RWKV-7 holds its matrices transposed against RWKV-5 and 6.
     last_token : int or None
 
     Raises
     ------
     CheckpointError
         For any other file. FileNotFoundError if there is none.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, rwkv_np
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "state.safetensors"
+    >>> save_state(rwkv_np.load().initial_state(), path)
+    >>> state, last_token = load_state(path)
+    >>> state.num.shape, last_token
+    ((4, 128), None)
     """
     tensors, metadata, _ = read_tensors(path)
     with name_file(path):
-        state_type = LanguageModel.classes[4].State
-        if metadata.get("generation") is not None:          # files of version 0.1.0 do not say it: RWKV-4
-            generation = metadata["generation"]
-            if type(generation) is not int or generation not in LanguageModel.classes:
-                raise ValueError(f"generation is {generation!r} but must be one of {sorted(LanguageModel.classes)}")
-            state_type = LanguageModel.classes[generation].State
-        if set(tensors) != set(state_type._fields):
-            raise ValueError(f"it holds {', '.join(sorted(tensors))[:200] or 'nothing'} "
-                             f"but a state is {', '.join(state_type._fields)}")
+        types = [cls.State for cls in LanguageModel.classes.values()]
+        state_type = next((state_type for state_type in types if set(tensors) == set(state_type._fields)), None)
+        if state_type is None:
+            kinds = " or ".join(sorted({", ".join(state_type._fields) for state_type in types}))
+            raise ValueError(f"it holds {', '.join(sorted(tensors))[:200] or 'nothing'} but a state is {kinds}")
         state, token = state_type(**tensors), metadata.get("last_token")
         for name, array in tensors.items():
             want = (np.float32, np.float64) if name.endswith("shift") else (np.float64,)

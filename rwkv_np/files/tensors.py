@@ -50,7 +50,9 @@ def open_arrays(path: str | os.PathLike) -> tuple[dict, dict]:
 
 
 def write_tensors(path: str | os.PathLike, tensors: dict, metadata: dict, tokenizer=None) -> None:
-    """Write arrays, metadata and a tokenizer to one ``.safetensors`` file. The same input gives the same bytes.
+    """Write arrays, metadata and a tokenizer to one ``.safetensors`` file.
+
+    The same input gives the same bytes.
 
     Parameters
     ----------

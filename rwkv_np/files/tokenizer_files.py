@@ -28,9 +28,10 @@ def find_tokenizer(path: Path, strings: dict, rows: int) -> tuple[Tokenizer | No
     Returns
     -------
     tokenizer : Tokenizer or None
-        The one in the file; else that of the folder, if it is Hugging Face's (``tokenizer.json``, a World vocabulary,
-        ...); else, beside a single file, the official vocabulary for so many rows: ``20B_tokenizer.json`` (Pile,
-        50277) or ``rwkv_vocab_v20230424.txt`` (World, 65536). None where there is none of these.
+        The one in the file; else that of the folder, if it is Hugging Face's (``tokenizer.json``, a World
+        vocabulary,
+        ...); else, beside a single file, the official vocabulary for so many rows: ``20B_tokenizer.json``
+        (Pile, 50277) or ``rwkv_vocab_v20230424.txt`` (World, 65536). None where there is none of these.
     problems : list of str
         Each naming a file.
     """
@@ -75,10 +76,12 @@ def list_tokenizer_files(path: Path, rows: int) -> list[Path]:
 
 
 def set_end_of_text(tokenizer: Tokenizer, folder: Path, rows: int) -> list[str]:
-    """Give a tokenizer the end-of-text id that a Hugging Face folder names; return what was wrong with its files.
+    """Give a tokenizer the end-of-text id that a Hugging Face folder names.
 
-    ``generation_config.json`` and ``config.json`` give ids (``eos_token_id``; of several the first is taken), and
-    ``tokenizer_config.json`` a token (``eos_token``). The first that says something counts.
+    Returns what was wrong with the folder's files, a list of str.
+
+    ``generation_config.json`` and ``config.json`` give ids (``eos_token_id``; of several the first is
+    taken), and ``tokenizer_config.json`` a token (``eos_token``). The first that says something counts.
     """
     problems = []
     for name in ("generation_config.json", "config.json", "tokenizer_config.json"):

@@ -1,9 +1,10 @@
 """Pickles of tensors, read without executing anything.
 
-A pickle is a program for a small stack machine, and Python's own machine does what it is told: import any module, call
-any function. `read_pickle` is a machine that knows only the instructions that tensors need. It can build nothing but
-tuples, lists, dicts, sets and `Tensor`; to it a global is a name, never an object. Checkpoints of whole training runs
-hold other things beside tensors, such as their options; the usual ones are read as `Other`, a name without a value.
+A pickle is a program for a small stack machine, and Python's own machine does what it is told: import any
+module, call any function. `read_pickle` is a machine that knows only the instructions that tensors need. It
+can build nothing but tuples, lists, dicts, sets and `Tensor`; to it a global is a name, never an object.
+Checkpoints of whole training runs hold other things beside tensors, such as their options; the usual ones
+are read as `Other`, a name without a value.
 """
 
 import pickle
@@ -73,8 +74,8 @@ def read_pickle(program: bytes):
     Raises
     ------
     ValueError
-        For anything that neither tensors nor the usual values beside them need, naming it, and for a pickle that is
-        not whole.
+        For anything that neither tensors nor the usual values beside them need, naming it, and for a pickle
+        that is not whole.
 
     Examples
     --------

@@ -33,16 +33,16 @@ def read(data) -> tuple[dict, dict]:
     Returns
     -------
     content : dict
-        As it was saved, with dicts inside dicts where there were such. Tensors are read-only views of `data`; bfloat16
-        ones have the dtype `dtypes.BFLOAT16`.
+        As it was saved, with dicts inside dicts where there were such. Tensors are read-only views of
+        `data`; bfloat16 ones have the dtype `dtypes.BFLOAT16`.
     metadata : dict
         What `write` was given; {} in files of other programs.
 
     Raises
     ------
     ValueError
-        For anything that is not a whole file of plain tensors and the usual values beside them. Nothing in the file is
-        ever executed, and the arrays together hold no more elements than the file has bytes.
+        For anything that is not a whole file of plain tensors and the usual values beside them. Nothing in
+        the file is ever executed, and the arrays together hold no more elements than the file has bytes.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Weights inside a training run's checkpoint: find them, and give them back their names.
 
-Trainers wrap a model in others, which prefix its names (``module.``, ``_forward_module.``), and save it beside the
-state of the optimizer (``{"model": {...}, "optimizer": {...}}``).
+Trainers wrap a model in others, which prefix its names (``module.``, ``_forward_module.``), and save it
+beside the state of the optimizer (``{"model": {...}, "optimizer": {...}}``).
 """
 
 import re
@@ -105,6 +105,8 @@ def find_weights(content: Mapping) -> tuple[dict, list[str]]:
         if name in arrays:
             raise ValueError(f"{name} is there twice")
         arrays[name] = array
+    if removed == ["model."] and any(name.startswith("layers.") for name in arrays):
+        removed = []                                    # the usual names of flash-linear-attention
     if removed:
         notes.append(f"{', '.join(map(repr, removed[:3]))} was removed from their names")
     if ignored:
@@ -120,7 +122,7 @@ def find_training_group(content: Mapping) -> tuple[dict, list[str]]:
 
 
 def find_nested(content: Mapping) -> tuple[tuple, Mapping] | None:
-    """Return the outermost dict that holds weights, and the keys that lead to it; None where there is none."""
+    """Return the keys that lead to the outermost dict of weights, and that dict; None where there is none."""
     level = [((), content)]
     for _ in range(DEEPEST):
         found = [(path, values) for path, values in level if holds_weights(values)]

@@ -9,16 +9,17 @@ repetition, `generation` continues a prompt, `batch` several prompts together, `
 `scoring` says how likely a given continuation is.
 
 The functions follow the official sampler, `sample_logits` and `generate` in the package `rwkv`
-(https://github.com/BlinkDL/ChatRWKV/blob/965e40b/rwkv_pip_package/src/rwkv/utils.py), except in this:
+(https://github.com/BlinkDL/ChatRWKV/blob/965e40b/rwkv_pip_package/src/rwkv/utils.py). As in that sampler,
+top_p and top_k apply to the probabilities *before* the temperature; many others apply the temperature first,
+so that it shifts the threshold of top_p. The differences from the official sampler:
 
-- top_p and top_k look at the probabilities *before* the temperature, as there; many other samplers apply the
-  temperature first, so that it shifts the threshold of top_p.
 - Among equal probabilities the smaller ids are kept; top_p of the official sampler keeps all that tie.
 - Temperature 0 takes the smallest of the best ids; the official sampler draws among them.
-- Penalties do not fade unless ``penalty_decay`` says so; the official sampler always lets them, by 0.996 per token.
+- Penalties do not decay unless ``penalty_decay`` is set; in the official sampler they always decay, by a
+  factor of 0.996 per token.
 - Exempt tokens have no penalty at all; the official sampler exempts digits and blanks from the frequency penalty, but
   not from the presence penalty.
-- A token that stands for no text is never drawn.
+- A token that stands for no text is never drawn, unless ``allowed`` includes it.
 """
 
 from .batch import generate_batch

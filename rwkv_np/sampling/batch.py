@@ -13,8 +13,8 @@ def generate_batch(model, prompts, max_new_tokens: int = 100, *, stop_tokens: It
                    state=None, allowed=None, top_p: float = 0.9, **settings) -> list[list[int]]:
     """Continue several prompts; each continuation is the one that `generate` gives for the prompt alone.
 
-    Equal up to rounding: the products of a batch round differently, so a draw may change where two tokens are as good
-    as equally probable.
+    Equal up to rounding: the matrix products of a batch round differently, so a draw may change where two
+    tokens are almost equally probable.
 
     Parameters
     ----------

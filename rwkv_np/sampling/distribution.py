@@ -17,7 +17,7 @@ def probabilities(logits, temperature: float = 1.0, top_p: float = 1.0, top_k: i
     logits : (V,)
         -inf for a token that must not be drawn.
     temperature : float
-        Below 1: probable tokens become more probable; above 1: less. 0: the best token alone.
+        Below 1, probable tokens become more probable; above 1, less probable. 0 keeps the best token alone.
     top_p : float
         From 0 to 1. The token that crosses the threshold is kept, so there always is one.
     top_k : int
@@ -88,7 +88,7 @@ def softmax(logits, temperature=1.0):
     >>> softmax(np.log([2.0, 2.0, 4.0])).round(3).tolist()
     [0.25, 0.25, 0.5]
     """
-    with np.errstate(over="ignore"):                    # a tiny temperature gives -inf, and probability 0 is right
+    with np.errstate(over="ignore"):                    # a tiny temperature gives -inf: correctly, probability 0
         weights = np.exp((logits - logits.max()) / temperature)
     return weights / weights.sum()
 
@@ -111,7 +111,7 @@ def check_settings(temperature, top_p, top_k):
 
 
 def as_integer(name, value):
-    """Return an integer of any type, NumPy's among them, as an int; a TypeError names what is none.
+    """Return an integer of any type, such as NumPy's, as an int; raise a TypeError for any other value.
 
     Examples
     --------

@@ -20,7 +20,7 @@ def read_prompt(model, tokens, state=None, chunk: int = 512):
     state : optional
         The state after what was read before.
     chunk : int
-        Tokens read at once.
+        Tokens that are read in parallel.
 
     Returns
     -------
@@ -63,13 +63,13 @@ def generate(model, prompt_tokens, max_new_tokens: int | None = 100, temperature
     prompt_tokens : (T,) int, T >= 1
         Read by `read_prompt` before this function returns.
     max_new_tokens : int or None
-        None to continue until a stop token, or without end.
+        None to continue until a stop token is drawn, or without end.
     temperature, top_p, top_k
         As in `probabilities`. Temperature 0 always takes the best token: greedy decoding.
     presence_penalty, frequency_penalty, penalty_decay, exempt_tokens
         Against repetition, as in `Sampler`.
     stop_tokens : iterable of int
-        Generation ends when one of these is drawn; it is not yielded. `end_of_text_tokens` knows a model's.
+        Generation ends when one of these is drawn; it is not yielded. See `end_of_text_tokens`.
     seed : int, np.random.Generator or None
         None draws differently each time.
     state : optional
@@ -81,12 +81,12 @@ def generate(model, prompt_tokens, max_new_tokens: int | None = 100, temperature
     Returns
     -------
     Generation
-        Yields ints. Its ``.state`` and ``.last_token`` are what continuing later needs.
+        Yields ints. Keep its ``.state`` and ``.last_token`` to continue later.
 
     Raises
     ------
     ValueError, TypeError
-        At once, not at the first token.
+        If an argument is out of its range. Raised by this call, not when the first token is requested.
 
     Examples
     --------
@@ -113,8 +113,9 @@ class Generation:
     last_token : int
         The newest token, yielded or of the prompt. The model has not read it yet.
     state
-        The model's state before `last_token`. So ``generate(model, [g.last_token], state=g.state)`` continues from
-        the same logits, bit for bit, now or from a file tomorrow; random numbers and penalties start anew.
+        The model's state before `last_token`. So ``generate(model, [g.last_token], state=g.state)`` continues
+        from the same logits, bit for bit, also with a state that was saved to a file. Random numbers and
+        penalties start anew.
 
     Examples
     --------

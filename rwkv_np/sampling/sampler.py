@@ -11,8 +11,9 @@ from .distribution import as_integer, check_settings, sample
 class Sampler:
     """Draw the tokens of one sequence, and keep count of them for the penalties.
 
-    A token that was drawn n times loses presence_penalty + n * frequency_penalty from its logit, if n > 0. With a
-    penalty_decay below 1, n fades by this factor with each token drawn. Tokens of the prompt do not count.
+    A token that was drawn n times loses presence_penalty + n * frequency_penalty from its logit, if n > 0.
+    With a penalty_decay below 1, n is multiplied by this factor with each token drawn. Tokens of the prompt do
+    not count.
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ def end_of_text_tokens(model) -> tuple[int, ...]:
     -------
     tuple of int
         Id 0 of the World vocabulary, the ids of ``<|endoftext|>`` in the Pile's; empty if the tokenizer has none,
-        as bytes and characters.
+        such as one of bytes or characters.
 
     Examples
     --------
@@ -103,7 +104,7 @@ def end_of_text_tokens(model) -> tuple[int, ...]:
 def spelled_tokens(model):
     """Return which ids stand for text, (V,) bool, or None if all do, or the model has no tokenizer.
 
-    Ids that stand for none are the rows with which an embedding is padded, and ids that end a text.
+    The others are the rows with which an embedding is padded, and the ids that end a text.
 
     Examples
     --------
@@ -123,7 +124,7 @@ def spelled_tokens(model):
 def blanks_and_digits(tokenizer) -> tuple[int, ...]:
     """Return the ids that the official sampler exempts from penalties: blanks, tabs and digits.
 
-    Numbers and indentation repeat such tokens rightly.
+    Numbers and indentation repeat such tokens for good reason.
 
     Parameters
     ----------
@@ -144,7 +145,7 @@ def blanks_and_digits(tokenizer) -> tuple[int, ...]:
 
 
 def make_rng(seed):
-    """Return the generator for a seed, which may be one already; a ValueError or TypeError names what is none.
+    """Return the random generator for a seed, which may be a generator already; check the seed.
 
     Examples
     --------

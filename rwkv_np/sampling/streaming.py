@@ -8,7 +8,7 @@ def stream_text(tokens, tokenizer, stop=()):
 
     A token may end in the middle of a character; its bytes are then held back until the rest arrives (bytes that
     cannot become a character turn into U+FFFD). Text that may be the beginning of a stop string is held back too,
-    until that is decided.
+    until it is known whether it is.
 
     Parameters
     ----------

@@ -18,7 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files.checkpoint import CheckpointError, atomic_write, read_tensors
+from ..files.atomic import atomic_write
+from ..files.errors import CheckpointError, name_file
+from ..files.tensors import read_tensors
 from .engine import length_of
 from .judge import judge_gradients, judge_output, judge_state, wrong
 from .precision import to_float64
@@ -116,16 +118,15 @@ def check(folder):
     Raises
     ------
     CheckpointError
-        If the folder is of another version, or the results hold an array that no case has.
+        If the folder is of another version or not whole, or the results hold an array that no case has.
     """
     folder = Path(folder)
     given, _, _ = read_tensors(folder / "vectors.safetensors")
     found, _, _ = read_tensors(folder / "results.safetensors")
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    if manifest["version"] != VERSION:
-        raise CheckpointError(f"{folder}/manifest.json has version {manifest['version']} but must have {VERSION}")
+    manifest = read_manifest(folder / "manifest.json")
     operator = choose(manifest["operator"])
     groups = result_names(operator)
+    check_vectors(folder / "vectors.safetensors", given, manifest)
     expected = {f"{entry['id']}/{name}" for entry in manifest["cases"] for group in groups.values() for name in group}
     unknown = sorted(set(found) - expected)
     if unknown:
@@ -139,6 +140,33 @@ def check(folder):
     not_judged = [f"{', '.join(missing)}: not in the results" for name, group in groups.items()
                   if name != "output" and (missing := [n for n in group if n not in present])]
     return Report(f"results in {folder}", results, operator.tolerance("float32"), not_judged=not_judged)
+
+
+def read_manifest(path):
+    """Return the manifest; a CheckpointError says what is wrong with one that `write` did not write."""
+    with name_file(path):
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
+            version = manifest.get("version") if isinstance(manifest, dict) else None
+            raise CheckpointError(f"{path} has version {version} but must have {VERSION}")
+        lacking = {"operator", "supports_state", "cases"} - set(manifest)
+        if lacking:
+            raise ValueError(f"it lacks {min(lacking)!r}")
+        known = {case.name for case in choose(manifest["operator"]).vector_cases(manifest["supports_state"])}
+        for entry in manifest["cases"]:
+            if not isinstance(entry, dict) or entry.get("name") not in known or type(entry.get("id")) is not str:
+                raise ValueError(f"its entry {str(entry)[:100]} is no case of {manifest['operator']}")
+    return manifest
+
+
+def check_vectors(path, given, manifest):
+    """Raise a CheckpointError unless the vectors hold every array of every case."""
+    operator = choose(manifest["operator"])
+    needed = [*operator.arguments, "dout", *(name for group in result_names(operator).values() for name in group)]
+    for entry in manifest["cases"]:
+        lacking = [name for name in needed if f"{entry['id']}/{name}" not in given]
+        if lacking:
+            raise CheckpointError(f"{path} lacks {entry['id']}/{lacking[0]}")
 
 
 def judge_case(operator, case, vectors, found, groups, present):

@@ -17,6 +17,8 @@ from .matrix_cases import (
     state_cases,
 )
 
+LARGE = 1e4, 60.0       # a token so much larger than others; the second in float16, where the square must be finite
+
 
 class WKV6(MatrixOperator):
     """What the engine has to know about WKV-6; the reference is `wkv6.recurrent` in float64."""
@@ -27,10 +29,10 @@ class WKV6(MatrixOperator):
                 "one product per chunk; decays are unbounded, so all exponents must be <= 0")
 
     def cases(self, dtype, supports_state=True, slow=False):
-        yield from cases(supports_state, slow)
+        yield from cases(supports_state, slow, LARGE[dtype == "float16"])
 
     def gradient_cases(self, dtype, supports_state=True, slow=False):
-        yield from gradient_cases(supports_state, slow)
+        yield from gradient_cases(supports_state, slow, LARGE[dtype == "float16"])
 
     def vector_cases(self, supports_state=True):
         for case in cases():
@@ -61,13 +63,15 @@ class WKV6(MatrixOperator):
                         "row sums of dS S instead")
 
 
-def cases(supports_state=True, slow=False):
+def cases(supports_state=True, slow=False, large=LARGE[0]):
     """Yield the cases of the forward check, in float64; the same every time.
 
     Parameters
     ----------
     supports_state, slow : bool
         Whether to yield cases with cuts, and with 2^17 tokens.
+    large : float
+        How large the key and the value of a token are that must be forgotten.
 
     Examples
     --------
@@ -76,7 +80,7 @@ def cases(supports_state=True, slow=False):
     ('length 1', (1, 2, 8))
     """
     yield from common_cases(make, "no past: the output is (r . u k) v", "the first past: not decayed, without u")
-    yield from decay_cases()
+    yield from decay_cases(large)
     yield make("bonus zero", "u = 0: the current token is not read", u=lambda u: 0)
     yield make("bonus negative", "u is a factor of any sign, not e^u", u=lambda u: -2 - u**2)
     if slow:
@@ -88,8 +92,11 @@ def cases(supports_state=True, slow=False):
                    cuts=(8, 16))
 
 
-def decay_cases():
+def decay_cases(large):
     """Yield cases of various decays, at which most ports fail."""
+    def enlarge(x):                                     # token 3 of x (T, H, N)
+        return np.where(np.arange(len(x))[:, None, None] == 3, large * x, x)
+
     yield make("decays from slow to fast, constant", "1e-6 to 50 within one head", 64,
                lam=lambda lam: -np.geomspace(1e-6, 50, 8))
     yield make("decays from slow to fast, per token", "1e-6 to 50 within one head", 100,
@@ -106,9 +113,9 @@ def decay_cases():
                        np.isin(np.arange(16), (3, 4))[:, None, None], 0, r), tags=("clamp",))
 
 
-def gradient_cases(supports_state=True, slow=False):
+def gradient_cases(supports_state=True, slow=False, large=LARGE[0]):
     """Yield the cases of the gradient check; with states, most have one at both ends."""
-    for case in cases(False):
+    for case in cases(False, large=large):
         yield with_states(case) if supports_state else case
     if slow:
         yield make("length 16384", "gradients of long sequences", 2**14, heads=1,
@@ -131,11 +138,6 @@ def make(name, why, length=16, heads=2, n=8, m=None, batch=(), hard=False, cuts=
     inputs = {"r": rng.normal(size=(*shape, n)), "lam": -10 ** rng.uniform(-3, 0.5, (*shape, n)),
               "u": rng.normal(size=(heads, n)), "k": rng.normal(size=(*shape, n)), "v": rng.normal(size=(*shape, m))}
     return Case(name, why, change_inputs(inputs, changes), cuts, hard, prepare, tags)
-
-
-def enlarge(x):
-    """Return x (T, H, N) with token 3 sixty times as large."""
-    return np.where(np.arange(len(x))[:, None, None] == 3, 60 * x, x)
 
 
 def loop(r, lam, u, k, v, cuts=(), at_cut=lambda S, t: S, w=np.exp, read=lambda r: r, bonus=lambda u: u,

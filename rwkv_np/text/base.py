@@ -1,7 +1,8 @@
 """The interface of a tokenizer.
 
-A tokenizer is a list of byte strings, one for each id, and a method of splitting text into them. Decoding is then the
-same for all kinds: join the byte strings and read them as UTF-8. The kinds differ in how they split::
+A tokenizer is a list of byte strings, one for each id, and a method of splitting text into them. Decoding
+is then the same for all kinds: join the byte strings and read them as UTF-8. The kinds differ in how they
+split::
 
     Bytes        every byte is a token                       256 ids, any language, long sequences
     Characters   every character is a token                  the distinct characters of one text
@@ -18,7 +19,7 @@ UNKNOWN = "\ufffd".encode()
 
 
 class Tokenizer:
-    """Base class: decoding and sizes. A kind adds `encode` and `to_json`, and `to_tokenizers_json` where it can.
+    """Base class: decoding and sizes. A kind adds `encode` and `to_json`.
 
     Parameters
     ----------
@@ -31,8 +32,8 @@ class Tokenizer:
     ----------
     token_bytes : list of (bytes or None)
     end_of_text : int or None
-        Training puts it between documents, and generation may end where it is drawn. None where the vocabulary has no
-        such id. A model's folder may name another one; you may set it.
+        Training puts it between documents, and generation may end where it is drawn. None where the
+        vocabulary has no such id. A model's folder may name another one; you may set it.
     default_end_of_text : int or None
         The vocabulary's own.
     """
@@ -82,8 +83,8 @@ class Tokenizer:
         Returns
         -------
         int
-            ``encode(text[:cut]) + encode(text[cut:]) == encode(text)``; the length of the text where no such place is
-            known.
+            ``encode(text[:cut]) + encode(text[cut:]) == encode(text)``; the length of the text where no
+            such place is known.
 
         Examples
         --------
@@ -109,8 +110,9 @@ class Tokenizer:
     def spells(self, rows: int) -> np.ndarray:
         """Say which ids of a model stand for text.
 
-        The others are padding rows, ids that the vocabulary leaves out, and the end-of-text id where it stands for no
-        bytes. Text never encodes to them, so sampling must not draw them (the end-of-text id excepted).
+        The others are padding rows, ids that the vocabulary leaves out, and the end-of-text id where it
+        stands for no bytes. Text never encodes to them, so sampling must not draw them (the end-of-text id
+        excepted).
 
         Parameters
         ----------
@@ -167,8 +169,8 @@ class Tokenizer:
         Returns
         -------
         str
-            Bytes that are not UTF-8, such as half of a character, become U+FFFD, as does an id that the vocabulary
-            lacks.
+            Bytes that are not UTF-8, such as half of a character, become U+FFFD, as does an id that the
+            vocabulary lacks.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """Byte-pair encoding (Sennrich et al., arXiv:1508.07909).
 
-Unlike `Bytes`, tokens are byte strings of different lengths: starting from the 256 bytes, the most frequent pair of
-neighbours is merged, again and again.
+Unlike `Bytes`, tokens are byte strings of different lengths: starting from the 256 bytes, the most frequent
+pair of neighbours is merged, again and again.
 """
 
 import json
@@ -19,13 +19,13 @@ BYTE_OF = {char: byte for byte, char in enumerate(visible_bytes())}
 class BPE(LibraryTokenizer):
     """Byte-level BPE, run by the `tokenizers` library. Make one with `BPE.train` or `BPE.from_file`.
 
-    *Round trip.* A tokenizer trained here returns every text unchanged. `20B_tokenizer.json` first converts text to
-    Unicode normal form C: `e` + combining acute is returned as the one character `é`, the Ångström sign U+212B as the
-    letter Å. Nearly all text is in that form already and is returned unchanged.
+    *Round trip.* A tokenizer trained here returns every text unchanged. `20B_tokenizer.json` first converts
+    text to Unicode normal form C: `e` + combining acute is returned as the one character `é`, the Ångström
+    sign U+212B as the letter Å. Nearly all text is in that form already and is returned unchanged.
 
-    *Special tokens.* The name of a special token of the file becomes that token: `20B_tokenizer.json` encodes
-    ``<|endoftext|>`` as the single id 0, which is decoded to these thirteen characters. The official runtime does the
-    same. A tokenizer trained here has no special tokens.
+    *Special tokens.* The name of a special token of the file becomes that token: `20B_tokenizer.json`
+    encodes ``<|endoftext|>`` as the single id 0, which is decoded to these thirteen characters. The
+    official runtime does the same. A tokenizer trained here has no special tokens.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ class BPE(LibraryTokenizer):
     def __init__(self, json_text: str):
         super().__init__(json_text)
         if not is_byte_level(json.loads(json_text)):
-            raise ValueError(f"the tokenizer's model is {type(self._library.model).__name__} and its decoder "
-                             f"{type(self._library.decoder).__name__}; they must be BPE and ByteLevel")
+            raise ValueError(f"the tokenizer's model is {type(self.library.model).__name__} and its decoder "
+                             f"{type(self.library.decoder).__name__}; they must be BPE and ByteLevel")
 
     decode = Tokenizer.decode           # the bytes are exact, so joining them is too
 

@@ -64,8 +64,8 @@ class Corpus:
         Returns
         -------
         train, validation : (N,) uint16 or int32
-            Documents are separated as in `encoding.encode_to_ids`: by the tokenizer's end-of-text id, or by a blank
-            line where it has none.
+            Documents are separated as in `encoding.encode_to_ids`: by the tokenizer's end-of-text id, or by
+            a blank line where it has none.
 
         Raises
         ------
@@ -114,8 +114,9 @@ def embedded() -> Corpus:
     Returns
     -------
     Corpus
-        About 480 thousand characters of ``pydoc_data.topics``, sorted by name; every tenth topic is for validation.
-        The text differs between Python versions, so the version and the text's sha256 are among the metadata.
+        About 480 thousand characters of ``pydoc_data.topics``, sorted by name; every tenth topic is for
+        validation. The text differs between Python versions, so the version and the text's sha256 are among
+        the metadata.
 
     Examples
     --------
@@ -137,11 +138,11 @@ def from_file(path: str | os.PathLike, train_fraction: float = 0.9) -> Corpus:
     Parameters
     ----------
     path : path
-        Text as `reading.decode_text` reads it. In a file whose name ends in ``.jsonl`` each line is a document,
-        ``{"text": "..."}``; other keys are ignored.
+        Text as `reading.decode_text` reads it. In a file whose name ends in ``.jsonl`` each line is a
+        document, ``{"text": "..."}``; other keys are ignored.
     train_fraction : float
-        The fraction of the characters to train on. A text is cut there; documents stay whole, and those for validation
-        are spread over the file.
+        The fraction of the characters to train on. A text is cut there; documents stay whole, and those for
+        validation are spread over the file.
 
     Returns
     -------
@@ -169,8 +170,8 @@ def from_folder(folder: str | os.PathLike, train_fraction: float = 0.9) -> Corpu
     Parameters
     ----------
     folder : path
-        Files whose names end in ``.txt``, ``.md``, ``.rst`` or ``.jsonl`` are read, in the order of their paths; hidden
-        files and folders are not.
+        Files whose names end in ``.txt``, ``.md``, ``.rst`` or ``.jsonl`` are read, in the order of their
+        paths; hidden files and folders are not.
     train_fraction : float
         As in `from_file`.
 
@@ -235,8 +236,8 @@ def read_documents(path: str | os.PathLike) -> list[str]:
 def split(documents: list[str], source: str, path: str, train_fraction: float) -> Corpus:
     """Split documents into training and validation.
 
-    A document is for validation where the validation text is then at most its fraction of all that came before, so that
-    these are spread over the corpus; at least one is. A single document is cut.
+    A document is for validation where the validation text is then at most its fraction of all that came
+    before, so that these are spread over the corpus; at least one is. A single document is cut.
 
     Parameters
     ----------
@@ -281,7 +282,7 @@ def split(documents: list[str], source: str, path: str, train_fraction: float) -
 
 
 def describe(train: list[str], validation: list[str], source: str, is_cut: bool = False) -> Corpus:
-    """Return a corpus with its metadata: source, sha256, characters, and the number of documents where it has some."""
+    """Return a corpus with its metadata: source, sha256, characters, and how many documents it has."""
     digest = hashlib.sha256()
     for side in (train, validation):
         digest.update(join_documents(side).encode())

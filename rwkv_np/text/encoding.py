@@ -45,8 +45,8 @@ def encode_to_ids(tokenizer: Tokenizer, documents: str | Iterable[str]) -> np.nd
     ----------
     tokenizer : Tokenizer
     documents : str or iterable of str
-        Each of several documents is followed by the tokenizer's end-of-text id. Where it has none, they are joined by a
-        blank line. One text, a str, is encoded as it is.
+        Each of several documents is followed by the tokenizer's end-of-text id. Where it has none, they are
+        joined by a blank line. One text, a str, is encoded as it is.
 
     Returns
     -------
@@ -81,8 +81,9 @@ def encode_to_ids(tokenizer: Tokenizer, documents: str | Iterable[str]) -> np.nd
 
 
 def mark_ends(documents: Iterable[str], end_of_text: int | None) -> Iterator[str | None]:
-    """Yield the documents and what separates them: None after each for an end-of-text id, else a blank line between.
+    """Yield the documents and what separates them.
 
+    That is None, for the end-of-text id, after each; or a blank line between them where there is no such id.
     Newlines at the ends of a document are dropped where a blank line follows.
 
     Examples

@@ -14,13 +14,18 @@ FEW_IDS, MOST_GAPS = 2**16, 16          # a vocabulary of few tokens may have la
 class LibraryTokenizer(Tokenizer):
     """A tokenizer that the library runs. `bpe.BPE` is the usual one, and exact; this one serves all others.
 
-    What a token stands for is then what the library decodes it to when it follows another token. Where the library
-    adds or removes blanks at the beginning of a text, a text that is encoded and decoded may differ in them.
+    What a token stands for is then what the library decodes it to when it follows another token. Where the
+    library adds or removes blanks at the beginning of a text, a text that is encoded and decoded may differ
+    in them.
 
     Parameters
     ----------
     json_text : str
         A tokenizer in the library's format.
+
+    Attributes
+    ----------
+    library : tokenizers.Tokenizer
 
     Raises
     ------
@@ -40,12 +45,12 @@ class LibraryTokenizer(Tokenizer):
         import tokenizers
 
         try:
-            self._library = tokenizers.Tokenizer.from_str(json_text)
+            self.library = tokenizers.Tokenizer.from_str(json_text)
         except Exception as error:  # the library raises nothing narrower
             raise ValueError(f"not a tokenizer that the tokenizers library reads: {error}") from None
-        self._library.no_truncation()
-        self._library.no_padding()
-        special = {token.content: id for id, token in self._library.get_added_tokens_decoder().items()}
+        self.library.no_truncation()
+        self.library.no_padding()
+        special = {token.content: id for id, token in self.library.get_added_tokens_decoder().items()}
         end_of_text = next((special[name] for name in END_OF_TEXT if name in special), None)
         super().__init__(self.list_token_bytes(), end_of_text)
         self._may_cut = self._check_cuts()
@@ -58,14 +63,14 @@ class LibraryTokenizer(Tokenizer):
         ValueError
             For an empty vocabulary, and for ids that are absurdly large.
         """
-        vocabulary = self._library.get_vocab()
+        vocabulary = self.library.get_vocab()
         largest = max(vocabulary.values(), default=-1)
         most = FEW_IDS + MOST_GAPS * len(vocabulary)
         if not 0 <= largest < most:
             raise ValueError(f"its largest id is {largest} but must be from 0 to {most - 1}, as it has "
                              f"{len(vocabulary)} tokens")
         token_bytes = [None] * (largest + 1)
-        special = self._library.get_added_tokens_decoder()
+        special = self.library.get_added_tokens_decoder()
         for name, token in vocabulary.items():
             token_bytes[token] = name.encode() if token in special else self.spell(name, token)
         return token_bytes
@@ -74,35 +79,35 @@ class LibraryTokenizer(Tokenizer):
         """Return the bytes of one ordinary id, from its name in the file."""
         if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", name):
             return bytes([int(byte[1], 16)])                    # a byte that stands for itself, as in Llama's files
-        before = self._library.decode([token])
-        both = self._library.decode([token, token])
+        before = self.library.decode([token])
+        both = self.library.decode([token, token])
         return (both[len(before):] if both.startswith(before) else before).encode()
 
     def encode(self, text: str | bytes) -> list[int]:
         """Split a text as the library does. Parameters and errors as in `Tokenizer.encode`."""
-        return self._library.encode(to_utf8(text).decode(), add_special_tokens=False).ids
+        return self.library.encode(to_utf8(text).decode(), add_special_tokens=False).ids
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text that tokens stand for, as the library decodes it. See `Tokenizer.decode`."""
         tokens = [operator.index(token) for token in tokens]
         if all(0 <= token < self.vocab_size for token in tokens):
-            return self._library.decode(tokens, skip_special_tokens=False)
+            return self.library.decode(tokens, skip_special_tokens=False)
         return super().decode(tokens)
 
     def find_cut(self, text: str, start: int) -> int:
         """Return the first place before a single blank or after a single newline. See `Tokenizer.find_cut`.
 
-        Most tokenizers split a text there into words before they look for tokens. Where this one does not, no place is
-        known.
+        Most tokenizers split a text there into words before they look for tokens. Where this one does not,
+        no place is known.
         """
         found = CUT.search(text, start) if self._may_cut else None
         return len(text) if found is None else found.start() if found[0] == " " else found.end()
 
     def _check_cuts(self):
         """Say, from examples, whether words end at the places that `find_cut` returns."""
-        splitter = self._library.pre_tokenizer
+        splitter = self.library.pre_tokenizer
         if splitter is None or any(token.lstrip or token.rstrip or re.search(r"\S\s", token.content)
-                                   for token in self._library.get_added_tokens_decoder().values()):
+                                   for token in self.library.get_added_tokens_decoder().values()):
             return False
         lines = [(before + "\n", after) for before in ("a", "1", ".") for after in ("b", "1", "'s", "(", "é", "世")]
         words = [(before, " " + after) for before in ("a", "1", ".") for after in ("b", "1", "'s", "(", "é", "世")]
@@ -112,6 +117,6 @@ class LibraryTokenizer(Tokenizer):
 
     def to_json(self) -> str:
         """Return the tokenizer in the library's format, which other programs read too."""
-        return self._library.to_str()
+        return self.library.to_str()
 
     to_tokenizers_json = to_json

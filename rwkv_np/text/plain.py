@@ -8,7 +8,8 @@ from .base import Tokenizer, to_utf8
 class Bytes(Tokenizer):
     """Every byte of the UTF-8 text is a token: 256 ids, nothing to learn, nothing unknown.
 
-    The name of a special token, such as ``<|endoftext|>``, is spelled out in thirteen bytes like any other text.
+    The name of a special token, such as ``<|endoftext|>``, is spelled out in thirteen bytes like any other
+    text.
 
     Examples
     --------
@@ -48,8 +49,8 @@ class Characters(Tokenizer):
 
     `from_vocabulary` takes them in the order of their ids instead.
 
-    Any other character cannot be encoded; the ValueError names it. The name of a special token is spelled letter by
-    letter, like any word.
+    Any other character cannot be encoded; the ValueError names it. The name of a special token is spelled
+    letter by letter, like any word.
 
     Parameters
     ----------
@@ -129,7 +130,7 @@ class Characters(Tokenizer):
         return json.dumps({"kind": "characters", "characters": "".join(self._ids)})
 
     def to_tokenizers_json(self) -> str:
-        """Return the same in the format of the `tokenizers` library, which skips characters that it does not know."""
+        """Return the same in the format of the `tokenizers` library, which skips unknown characters."""
         from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
         words = Tokenizer(models.WordLevel(self._ids, unk_token=""))

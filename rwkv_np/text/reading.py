@@ -13,8 +13,9 @@ ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs
 def decode_text(data: bytes) -> str:
     """Return the text that bytes of a file spell.
 
-    A byte-order mark says whether it is UTF-8, UTF-16 or UTF-32, and is dropped; without one it is UTF-8. Line endings
-    are read as Python's text mode reads them: ``\\r\\n`` (Windows) and a single ``\\r`` (old Macs) become ``\\n``.
+    A byte-order mark says whether it is UTF-8, UTF-16 or UTF-32, and is dropped; without one it is UTF-8.
+    Line endings are read as Python's text mode reads them: ``\\r\\n`` (Windows) and a single ``\\r`` (old
+    Macs) become ``\\n``.
 
     Parameters
     ----------

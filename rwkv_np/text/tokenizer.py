@@ -19,8 +19,8 @@ def from_json(text: str) -> Tokenizer:
     Parameters
     ----------
     text : str
-        What `Tokenizer.to_json` wrote, a ``tokenizer.json`` of the `tokenizers` library, or a ``vocab.json`` of the
-        official trainer, which numbers characters: ``{"0": "\\n", "1": " ", ...}``.
+        What `Tokenizer.to_json` wrote, a ``tokenizer.json`` of the `tokenizers` library, or a
+        ``vocab.json`` of the official trainer, which numbers characters: ``{"0": "\\n", "1": " ", ...}``.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def from_json(text: str) -> Tokenizer:
 
 
 def is_characters(ids: dict, content: dict) -> bool:
-    """Say whether a file of the library gives the ids 0, 1, 2, ... to single characters, and does nothing else.
+    """Say whether a file of the library does nothing but number single characters 0, 1, 2, ...
 
     Parameters
     ----------
@@ -92,7 +92,8 @@ def load(path: str | os.PathLike) -> Tokenizer:
     Parameters
     ----------
     path : path
-        A World vocabulary, or JSON of any kind that `from_json` reads; UTF-8, or UTF-16 with a byte-order mark.
+        A World vocabulary, or JSON of any kind that `from_json` reads; UTF-8, or UTF-16 with a byte-order
+        mark.
 
     Returns
     -------

@@ -14,8 +14,8 @@ from .reading import read_with
 class World(Tokenizer):
     """The longest entry that fits is a token, compared as bytes.
 
-    Every single byte is an entry, so nothing is unknown. Id 0 is reserved: it ends a text, stands for no bytes, and no
-    text encodes to it; ``<|endoftext|>`` in a text is spelled out like any other word.
+    Every single byte is an entry, so nothing is unknown. Id 0 is reserved: it ends a text, stands for no
+    bytes, and no text encodes to it; ``<|endoftext|>`` in a text is spelled out like any other word.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ class World(Tokenizer):
         Parameters
         ----------
         text : str
-            The literal is a Python str or bytes, read with `ast.literal_eval` (which runs nothing), the length that of
-            its UTF-8 bytes.
+            The literal is a Python str or bytes, read with `ast.literal_eval` (which runs nothing), the
+            length that of its UTF-8 bytes.
 
         Returns
         -------
@@ -97,7 +97,7 @@ class World(Tokenizer):
         return read_with(path, cls.from_text)
 
     def find_cut(self, text: str, start: int) -> int:
-        """Return the first place between two bytes that stand side by side in no entry. See `Tokenizer.find_cut`."""
+        """Return the first place between two bytes that no entry holds side by side. See `Tokenizer.find_cut`."""
         if self._pairs is None:
             self._pairs = {entry[at:at + 2] for entry in self.token_bytes for at in range(len(entry) - 1)}
         for cut in range(max(start, 1), len(text)):

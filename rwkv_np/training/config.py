@@ -3,8 +3,10 @@
 A configuration is stored in every file that a run leaves, so that the run can be repeated.
 """
 
+import inspect
 import math
 import operator
+import re
 from dataclasses import dataclass, fields
 
 # The names of the fields in files written before version 0.2.
@@ -42,8 +44,8 @@ class TrainConfig:
     min_lr_ratio: float = 0.1       # final learning rate / peak learning rate, at the end of a cosine
     vector_lr_scale: float = 1.0    # times the learning rate of what is no weight matrix: decays, mixing ratios, norms
     # optimizer
-    beta1: float = 0.9              # decay of Adam's mean of the gradient
-    beta2: float = 0.99             # and of its square; 0.999 adapts too slowly for runs this short
+    beta1: float = 0.9              # decay of Adam's running mean of the gradient
+    beta2: float = 0.99             # decay of the running mean of its square; 0.999 adapts too slowly for short runs
     weight_decay: float = 0.0       # decoupled, on weight matrices alone; a remedy for small texts
     grad_clip: float = 1.0          # largest global norm of the gradient; 0: no clipping
     # regularization
@@ -84,6 +86,21 @@ CONFIGS = {
             weight_decay=0.1, dropout=0.2, ema_decay=0.995,
             workers=2, validate_every=550)),
 }
+
+
+def read_reasons() -> dict[str, str]:
+    """Return what stands beside each field of `TrainConfig` in its source, for ``--help``.
+
+    Examples
+    --------
+    >>> read_reasons()["batch_size"]
+    'sequences per step'
+    """
+    try:
+        source = inspect.getsource(TrainConfig)
+    except OSError:                                     # there is no source beside the compiled file
+        return {}
+    return dict(re.findall(r"^    (\w+): \w+ = \S+ +# (.+)$", source, re.MULTILINE))
 
 
 def stored_config(metadata):

@@ -110,14 +110,39 @@ class Run:
             for name, array in tensors.items():
                 group, name = name.split("/", 1)
                 groups[group][name] = array
+            check_arrays(groups)
             model = model_class(groups["params"])(groups["params"])
-            model.tokenizer, model.metadata = tokenizer, metadata.get("metadata", metadata.get("facts"))
+            model.tokenizer, model.metadata = tokenizer, dict(metadata.get("metadata", metadata.get("facts")))
             run = cls.start(model, stored_config(metadata))
             run.rng.bit_generator.state = metadata["rng"]
             run.adam.m, run.adam.v = groups["m"], groups["v"]
             run.best, run.average = groups["best"] or None, groups["average"] or None
-            run.step, run.losses, run.seconds = metadata["step"], losses, metadata["seconds"]
-            run.validations = [tuple(validation) for validation in metadata["validations"]]
-        except (KeyError, ValueError, TypeError) as error:
+            run.step, run.losses, run.seconds = metadata["step"], losses, float(metadata["seconds"])
+            run.validations = [(int(step), float(loss)) for step, loss in metadata["validations"]]
+            if type(run.step) is not int or run.step != len(losses):
+                raise ValueError(f"its step is {run.step!r} but it holds {len(losses)} losses")
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
             raise CheckpointError(f"{path} is not a training checkpoint of rwkv_np: {error}") from None
         return run
+
+
+def check_arrays(groups: dict) -> None:
+    """Raise a ValueError unless the arrays of every group have the names, shapes and dtypes of the parameters.
+
+    Parameters
+    ----------
+    groups : dict of str to (dict of str to ndarray)
+        By the names in `GROUPS`; "best" and "average" may be empty.
+
+    Examples
+    --------
+    >>> check_arrays({"params": {"a": np.ones(2)}, "m": {"a": np.ones(3)}, "v": {}, "best": {}, "average": {}})
+    Traceback (most recent call last):
+    ValueError: its arrays m/ are not like its params/
+    """
+    described = {group: {name: (array.shape, array.dtype) for name, array in arrays.items()}
+                 for group, arrays in groups.items()}
+    for group in GROUPS[1:]:
+        may_be_empty = group in ("best", "average")
+        if described[group] != described["params"] and not (may_be_empty and not described[group]):
+            raise ValueError(f"its arrays {group}/ are not like its params/")

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .signals import block_stop_signals
+
 # The program of a worker. Its search path is the parent's, so that both import the same files.
 PROGRAM = ("import sys; sys.path[:] = sys.argv[1:]; from rwkv_np.training import memory, workers; "
            "memory.keep_freed_memory(); workers.serve()")
@@ -167,9 +169,10 @@ class _Worker:
     def __init__(self, name):
         self.name = name
         self.errors = tempfile.TemporaryFile()                      # a pipe could fill up and block the process
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *sys.path], env=os.environ | ONE_THREAD, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=self.errors, start_new_session=True)     # no Ctrl-C, even while it starts
+        with block_stop_signals():          # the parent decides when it stops, also where a shutdown signals everyone
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, *sys.path], env=os.environ | ONE_THREAD, stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=self.errors, start_new_session=True)
 
     def send(self, question):
         question = pickle.dumps(question)
@@ -200,7 +203,7 @@ class _Worker:
 
 def serve():
     """Run a worker process: make the model from the shared arrays, then answer until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)                    # where there are no sessions: Windows
+    signal.signal(signal.SIGINT, signal.SIG_IGN)                    # where signals cannot be blocked: Windows
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)                                                   # keeps what is printed apart from the answers
     kind, metadata, path, layout, start = pickle.load(questions)

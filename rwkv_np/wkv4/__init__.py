@@ -21,7 +21,7 @@ k           (..., T, C)  key: the log weight of a token
 v           (..., T, C)  value: what is averaged
 A, B        (..., C)     the true sums over the past, with and without v_i; they may overflow
 num, den    (..., C)     the scaled sums: A = num e^log_scale, B = den e^log_scale (paper: a', b')
-log_scale   (..., C)     log of the largest single weight in the past (paper: p); p in formulas
+log_scale   (..., C)     log of the largest single weight in the past; p in the paper and in formulas
 dA, dB      (..., C)     gradients of the loss with respect to A and B, also called adjoints
 dnum, dden  (..., C)     gradients with respect to num and den at fixed log_scale
 ==========  ===========  =========================================================================
@@ -34,7 +34,8 @@ Read the files in this order; all forms compute the same function:
 2. ``recurrence``  the definition; the two equations for one token; one token after the other
 3. ``parallel``    all pairs; the associative combine and the scan; chunks
 4. ``gradient``    the gradient, as a loop backwards in time
-5. ``fast``        chunks with their pullback, arranged for speed: what the model runs
+5. ``fast``        chunks with their pullback, arranged for speed: what the model runs, as
+   ``(out, state), pullback = vjp(w, u, k, v, state)``; ``pullback(dout)`` returns what ``backward`` returns
 
 ``checks`` validates arguments.
 

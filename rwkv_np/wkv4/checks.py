@@ -39,7 +39,7 @@ def check_state(state, shape):
     if state is None:
         return initial_state(shape)
     num, den, log_scale = (check_field("state", state, field, shape) for field in State._fields)
-    # A denominator of zero weighs nothing on any scale; -inf says so to the max that follows.
+    # A state with den = 0 holds nothing, whatever its log_scale; -inf keeps that scale out of every maximum.
     return State(num, den, np.where(den == 0, -np.inf, log_scale))
 
 

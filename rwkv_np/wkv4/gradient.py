@@ -14,8 +14,8 @@ A', B' (zero after the last token, unless the final state is used further). Then
     du = g E (v_t - out_t) / Z                                  (summed over t)
     dw = -e^-w (A dA' + B dB')                                  (summed over t)
 
-**On the scale of the forward pass.** A = num e^p grows without bound, and dA shrinks as fast. The loop
-keeps instead the gradients with respect to the scaled sums, at fixed scale::
+**On the scale of the forward pass.** A = num e^p grows without bound, and dA shrinks as fast. Instead of dA
+and dB, the loop keeps the gradients with respect to the scaled sums, at fixed scale::
 
     dnum = dA e^p,    dden = dB e^p         with p the log_scale of the forward pass before token t.
 
@@ -28,7 +28,7 @@ q = max(p, u + k_t), the scaled denominator is z = Z e^-q, and::
     e^{k_t} dA'     = w_in dnum'            w_in = e^{k_t - p'}
 
 In particular dnum = g e_past / z + decay dnum'. So the backward pass needs no maximum of its own and
-overflows nowhere. The gradient of a state is given and returned in the same form; the gradient with respect
+never overflows. The gradient of a state is given and returned in the same form; the gradient with respect
 to the scale itself is num dnum + den dden.
 """
 
@@ -113,7 +113,7 @@ def backward(w, u, k, v, dout, state: State | None = None, dstate: State | None 
     w, u, k, v, state = check_inputs(w, u, k, v, state)
     dout, dnum, dden = check_gradients(dout, dstate, k.shape)
 
-    states = [state]
+    states = [state]                                                        # states[t]: before token t
     for t in range(k.shape[-2]):
         states.append(advance(w, k[..., t, :], v[..., t, :], states[-1]))
 
@@ -128,7 +128,7 @@ def backward(w, u, k, v, dout, state: State | None = None, dstate: State | None 
         out = (e_past * num + e_now * v_t) / z
         decay, w_in = np.exp((p - p_new) - w), np.exp(k_t - p_new)
 
-        d_bonus = g * e_now / z * (v_t - out)
+        d_bonus = g * e_now / z * (v_t - out)                               # the gradient of u + k_t
         du += d_bonus
         dk[..., t, :] = d_bonus + w_in * (v_t * dnum + dden)
         dv[..., t, :] = g * e_now / z + w_in * dnum

@@ -1,13 +1,13 @@
 """WKV without one step per token: all pairs, the associative combine and its scan, chunks.
 
-`all_pairs` writes WKV as softmax attention is written: a T x T matrix of weights times the values. It costs
-T^2, and it shows the operator for what it is, an average.
+`all_pairs` has the form of softmax attention: a T x T matrix of weights times the values. It takes T^2 work,
+and shows that the operator is an average.
 
-The other forms rest on one observation. What a segment contributes to the state can be computed before
-anything is known of what precedes it (`segment`), and the contributions of two neighbouring segments are
-joined by `combine`, which is associative (docs/combine.md). So segments can be combined in any grouping.
-`scan` uses this to compute the states before all tokens in log2(T) rounds; `chunked`, to compute chunks of
-the sequence in parallel.
+The other forms rest on one observation. The contribution of a segment to the state does not depend on what
+precedes the segment (`segment`), and the contributions of two neighbouring segments are joined by `combine`,
+which is associative (docs/combine.md). So segments can be combined in any grouping. `scan` uses this to
+compute the states before all tokens in log2(T) rounds; `chunked`, to compute chunks of the sequence in
+parallel.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ def all_pairs_weights(w, u, k, state: State | None = None):
            [0.5, 0.5, 0. ],
            [0.2, 0.4, 0.4]])
     """
-    w, u, k, _, state = check_inputs(w, u, k, k, state)
+    w, u, k, _, state = check_inputs(w, u, k, k, state)                     # weights need no v: k in its place
     return _softmax_rows(w, u, k, state, np.arange(k.shape[-2])).astype(k.dtype)
 
 
 def _softmax_rows(w, u, k, state, t):
-    """Return the weights of the incoming state and all tokens in outputs t, (rows,): (..., C, rows, T+1)."""
+    """Return the rows `t`, an array (rows,), of `all_pairs_weights`: (..., C, rows, T+1), without checks."""
     w, u, t, i = w[:, None, None], u[:, None, None], t[:, None], np.arange(k.shape[-2])
     k = np.moveaxis(k, -1, -2)[..., None, :]                                # (..., C, 1, T)
-    past = k - (t - 1 - i) * w                                              # (..., C, rows, T)
-    tokens = np.where(i < t, past, np.where(i == t, u + k, -np.inf))        # (..., C, rows, T)
-    before = log_mass(state)[..., None, None] - t * w                       # (..., C, rows, 1)
-    scores = np.concatenate([before, tokens], axis=-1)                      # (..., C, rows, T+1)
+    decayed = k - (t - 1 - i) * w                                           # (..., C, rows, T)
+    tokens = np.where(i < t, decayed, np.where(i == t, u + k, -np.inf))     # (..., C, rows, T)
+    incoming = log_mass(state)[..., None, None] - t * w                     # (..., C, rows, 1)
+    scores = np.concatenate([incoming, tokens], axis=-1)                    # log weights, (..., C, rows, T+1)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
 
@@ -71,7 +71,7 @@ def _softmax_rows(w, u, k, state, t):
 def all_pairs(w, u, k, v, state: State | None = None):
     """Compute WKV by its attention weights, every token against every earlier one: T^2 work.
 
-    The weights are formed for a few outputs at a time, so memory grows with T only as that of k does.
+    The weights are formed for a few outputs at a time, so that memory stays linear in T.
 
     Parameters
     ----------
@@ -108,6 +108,7 @@ def all_pairs(w, u, k, v, state: State | None = None):
     """
     w, u, k, v, state = check_inputs(w, u, k, v, state)
     length = k.shape[-2]
+    # The incoming state counts as one more token, whose value is the average that the state holds.
     average = np.divide(state.num, state.den, out=np.zeros(state.den.shape), where=state.den > 0)
     values = np.moveaxis(np.concatenate([average[..., None, :], v], axis=-2), -1, -2)       # (..., C, T+1)
     rows = max(1, MAX_WEIGHTS // max(values.size, 1))
@@ -116,7 +117,7 @@ def all_pairs(w, u, k, v, state: State | None = None):
         t = np.arange(start, min(start + rows, length))
         weights = _softmax_rows(w, u, k, state, t)                                          # (..., C, rows, T+1)
         out[..., t, :] = np.moveaxis((weights @ values[..., None])[..., 0], -1, -2)
-    return out, combine(state, segment(w, k, v), length * w)
+    return out, combine(state, segment(w, k, v), length * w)            # both are below
 
 
 def segment(w, k, v) -> State:
@@ -144,7 +145,7 @@ def segment(w, k, v) -> State:
     >>> segment(np.array([np.log(2)]), np.zeros((2, 1)), np.array([[1.0], [3.0]]))
     State(num=array([3.5]), den=array([1.5]), log_scale=array([0.]))
     """
-    w, _, k, v, _ = check_inputs(w, w, k, v)
+    w, _, k, v, _ = check_inputs(w, w, k, v)                            # the state needs no u: w in its place
     steps = np.arange(k.shape[-2] - 1, -1, -1.0)[:, None]               # how many tokens follow
     log_weight = k - steps * w                                          # (..., T, C)
     log_scale = log_weight.max(axis=-2, initial=-np.inf)                # (..., C)
@@ -253,7 +254,8 @@ def chunked(w, u, k, v, state: State | None = None, chunk: int | None = None):
     state : State, optional
         The past before the first token, arrays of shape (..., C); the empty state by default.
     chunk : int, optional
-        Tokens per chunk; every choice gives the same result. By default about sqrt(T).
+        Tokens per chunk; every choice gives the same result. By default about sqrt(T): a loop over the
+        T / chunk chunks and one over the tokens of a chunk are then equally long.
 
     Returns
     -------
@@ -282,12 +284,12 @@ def chunked(w, u, k, v, state: State | None = None, chunk: int | None = None):
 
     n_chunks, rest = divmod(length, chunk)
     k_chunks, v_chunks = (x[..., :length - rest, :].reshape(*batch, n_chunks, chunk, channels) for x in (k, v))
-    contributions = segment(w, k_chunks, v_chunks)                      # (..., N, C), each from the empty state
-    starts = []                                                         # the state before each chunk
+    contributions = segment(w, k_chunks, v_chunks)                      # (..., n_chunks, C), from empty states
+    before = []                                                         # the state before each chunk
     for n in range(n_chunks):
-        starts.append(state)
+        before.append(state)
         state = combine(state, State(*(x[..., n, :] for x in contributions)), chunk * w)
-    starts = State(*(np.stack(x, axis=-2) for x in zip(*starts, strict=True)))          # (..., N, C)
-    out, _ = recurrent(w, u, k_chunks, v_chunks, starts)                # all chunks in parallel: S steps
+    starts = State(*(np.stack(x, axis=-2) for x in zip(*before, strict=True)))          # (..., n_chunks, C)
+    out, _ = recurrent(w, u, k_chunks, v_chunks, starts)                # all chunks in parallel: `chunk` steps
     out_rest, state = recurrent(w, u, k[..., length - rest:, :], v[..., length - rest:, :], state)
     return np.concatenate([out.reshape(*batch, length - rest, channels), out_rest], axis=-2), state

@@ -52,11 +52,11 @@ def naive(w, u, k, v):
     >>> naive(w, u, k, v)[:, 0].round(4)
     array([1.    , 1.7858, 1.9712, 2.9655])
     """
-    *_, k, v, _ = check_inputs(w, u, k, v)
-    w, u = np.asarray(w, k.dtype), np.asarray(u, k.dtype)
+    w, u, k, v, _ = check_inputs(w, u, k, v)                        # w and u in float64
+    w, u = w.astype(k.dtype), u.astype(k.dtype)
     out = np.empty(k.shape, k.dtype)
     for t in range(k.shape[-2]):
-        steps = np.arange(t - 1, -1, -1, dtype=k.dtype)[:, None]                     # t-1-i for i = 0 .. t-1
+        steps = np.arange(t - 1, -1, -1, dtype=k.dtype)[:, None]                     # (t, 1): t-1-i for i < t
         e_past = np.exp(k[..., :t, :] - steps * w)                                   # (..., t, C)
         e_now = np.exp(u + k[..., t, :])                                             # (..., C)
         numerator = (e_past * v[..., :t, :]).sum(axis=-2) + e_now * v[..., t, :]     # (..., C)
@@ -127,12 +127,12 @@ def advance(w, k, v, state):
     """
     num, den, p = state
     p_new = np.maximum(p - w, k)
-    decay, w_in = np.exp((p - p_new) - w), np.exp(k - p_new)        # in this order the rounding of p_new cancels
+    decay, w_in = np.exp((p - p_new) - w), np.exp(k - p_new)        # p - p_new first: see `rescale`
     return State(decay * num + w_in * v, decay * den + w_in, p_new)
 
 
 def step(w, u, k, v, state: State | None = None):
-    """Compute WKV of one token, as an RNN does.
+    """Compute WKV for one token, as an RNN does.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def step(w, u, k, v, state: State | None = None):
 
 
 def recurrent(w, u, k, v, state: State | None = None):
-    """Compute WKV of a sequence one token after the other, with memory for one state.
+    """Compute WKV over a sequence, one token after the other, with memory for one state.
 
     Parameters
     ----------

@@ -2,12 +2,12 @@
 
 The past enters the output only through its two sums, so these sums are the whole memory::
 
-    A = sum_i e^{k_i - (t-1-i) w} v_i  =  num * e^log_scale
-    B = sum_i e^{k_i - (t-1-i) w}      =  den * e^log_scale
+    A = sum_{i<t} e^{k_i - (t-1-i) w} v_i  =  num * e^log_scale
+    B = sum_{i<t} e^{k_i - (t-1-i) w}      =  den * e^log_scale
 
 A and B overflow (e^89 does in float32), so the largest weight is factored out of both:
-log_scale = max_i k_i - (t-1-i) w. This is log-sum-exp with a running maximum. The largest term of
-``den`` is then exactly 1, every other one lies in [0, 1], and no ``exp`` sees a positive number
+log_scale = max_i (k_i - (t-1-i) w). This is log-sum-exp with a running maximum. The largest term of
+``den`` is then exactly 1, every other one lies in [0, 1], and no ``exp`` gets a positive argument
 (docs/scale.md has the mathematics).
 
 **Why float64, whatever the dtype of the inputs.** The scale decreases by w at every step: p <- p - w.
@@ -31,8 +31,8 @@ class State(NamedTuple):
     """The past, per channel: its true sums are A = num * e^log_scale and B = den * e^log_scale.
 
     A state is a value: nothing changes it in place. After T tokens every form of the operator returns
-    log_scale = max(log_scale0 - T w, max_i k_i - (T-1-i) w). Only the two products carry meaning: bring
-    two states to one scale with `rescale` before you compare them.
+    log_scale = max(log_scale0 - T w, max_i (k_i - (T-1-i) w)), with log_scale0 that of the incoming state.
+    Only the two products carry meaning: bring two states to one scale with `rescale` before you compare them.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def initial_state(shape: int | tuple[int, ...]) -> State:
 
 
 def rescale(a: State, b: State, nw=0.0) -> tuple[State, State]:
-    """Return two states on one scale, so that their sums can be compared or added.
+    """Return two states with a common scale, so that their sums can be compared or added.
 
     Parameters
     ----------
@@ -105,10 +105,10 @@ def rescale(a: State, b: State, nw=0.0) -> tuple[State, State]:
     log_scale = np.maximum(a.log_scale - nw, b.log_scale)
     finite = np.where(np.isneginf(log_scale), 0.0, log_scale)   # two empty states: avoid -inf - -inf
     # Subtract the scales first: when log_scale = a.log_scale - nw, the rounding of log_scale then cancels.
-    decay_a = np.exp((a.log_scale - finite) - nw)
-    decay_b = np.exp(b.log_scale - finite)
-    return (State(decay_a * a.num, decay_a * a.den, log_scale),
-            State(decay_b * b.num, decay_b * b.den, log_scale))
+    factor_a = np.exp((a.log_scale - finite) - nw)
+    factor_b = np.exp(b.log_scale - finite)
+    return (State(factor_a * a.num, factor_a * a.den, log_scale),
+            State(factor_b * b.num, factor_b * b.den, log_scale))
 
 
 def log_mass(state: State) -> np.ndarray:

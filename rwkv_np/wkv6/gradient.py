@@ -2,11 +2,12 @@
 
 **Forward.** Token t meets the state S_{t-1} and leaves S_t::
 
-    out_t = S_{t-1}^T r_t + (r_t . (u * k_t)) v_t,          S_t = diag(w_t) S_{t-1} + k_t v_t^T,     w_t = e^lam_t
+    out_t = S_{t-1}^T r_t + (r_t . (u * k_t)) v_t
+    S_t   = diag(w_t) S_{t-1} + k_t v_t^T,           w_t = e^lam_t
 
-**Backward.** Let g_t be the gradient of out_t, and G_t that of S_t through everything that reads it: the tokens
-after t, and the final state if it was used further. S_{t-1} is read twice, by out_t and by S_t; so is k_t, and v_t.
-With c_t = v_t . g_t, differentiating both equations gives::
+**Backward.** Let g_t be the gradient of out_t, and G_t that of S_t through everything that reads it: the
+tokens after t, and the final state if it was used further. S_{t-1} is read twice, by out_t and by S_t; so
+are k_t and v_t. With c_t = v_t . g_t, differentiating both equations gives::
 
     receptance   dr_t    = S_{t-1} g_t + c_t (u * k_t)
     key          dk_t    = G_t v_t     + c_t (u * r_t)
@@ -15,12 +16,15 @@ With c_t = v_t . g_t, differentiating both equations gives::
     log decay    dlam_t  = w_t * rowsum(G_t * S_{t-1})      as d w_t / d lam_t = w_t; summed over the values
     state        G_{t-1} = diag(w_t) G_t + r_t g_t^T        read by S_t with w_t, by out_t with r_t
 
-G starts as the gradient of the final state, or 0, and ends as that of the initial state. Its recurrence is the
-forward one, backwards in time and with r, g in the place of k, v. So nothing here can overflow that did not there.
+G starts as the gradient of the final state, or 0, and ends as that of the initial state. Its recurrence
+is the forward one, backwards in time and with r, g in the place of k, v. So nothing can overflow here
+that did not there.
 
-**Why the states are kept.** dlam_t also equals a running sum, over the tokens after t, of r * dr - k * dk without
-their bonus terms, for which no state is needed. That sum cancels: where decays are strong, its terms are large and
-dlam is small. In float32 at a rate of 10 per token, three digits of dlam are left.
+**Why the states are kept.** Apart from a term of the final state, dlam_t also equals the sum of r_s * dr_s
+over the tokens s > t, minus the sum of k_s * dk_s over s >= t, both without their bonus terms. This needs
+no state, but it suffers from cancellation: where decays are strong, its terms are large and dlam is small.
+In float32 at a rate of 10 per token its error exceeds 1e-4 of the channel's largest dlam; with the states
+it stays below 5e-6.
 """
 
 from typing import NamedTuple
@@ -81,8 +85,8 @@ def backward(r, lam, u, k, v, dout, state=None, dstate=None):
     Notes
     -----
     ``kernel_backward_111`` and ``kernel_backward_222`` in
-    https://github.com/BlinkDL/RWKV-LM/blob/8fea4ebeabc6/RWKV-v5/cuda/wkv6_cuda.cu; the second takes the running
-    sum for dlam, and no gradient of the final state.
+    https://github.com/BlinkDL/RWKV-LM/blob/8fea4ebeabc6/RWKV-v5/cuda/wkv6_cuda.cu; the second takes the
+    running sum for dlam, and no gradient of the final state.
 
     Examples
     --------
@@ -108,7 +112,8 @@ def backward(r, lam, u, k, v, dout, state=None, dstate=None):
     dr, dlam, dk, dv = (np.empty(x.shape) for x in (r, lam, k, v))
     du = np.zeros((*r.shape[:-3], *u.shape))
     for t in reversed(times):
-        r_t, k_t, v_t, g, S = (*(x[..., t, :, :] for x in (r, k, v, dout)), states[t])
+        r_t, k_t, v_t, g = (x[..., t, :, :] for x in (r, k, v, dout))                   # (..., H, N or M)
+        S = states[t]                                                                   # S_{t-1} above
         w = np.exp(lam[..., t, :, :])                                                   # (..., H, N)
         c = np.vecdot(v_t, g)[..., None]                                                # (..., H, 1)
         dr[..., t, :, :] = np.einsum("...nm,...m->...n", S, g) + c * (u * k_t)

@@ -1,21 +1,23 @@
 """The operator without waiting for the previous token: all pairs, the associative combine, and chunks.
 
-Unrolling the recurrence writes the output as attention does, a T x T matrix of weights times the values::
+Unrolled, the recurrence has the form of attention, a T x T matrix of weights times the values::
 
-    A_ti = sum over n of r_t[n] k_i[n] e^(sum of lam[n] over the tokens between i and t)      i < t
+    A_ti = sum over n of r_t[n] k_i[n] e^(sum of lam_j[n] over i < j < t)       i < t
     A_tt = sum over n of r_t[n] u[n] k_t[n]
     out  = A V
 
-**No division, no log-sum-exp.** RWKV-4 and softmax divide by the sum of the weights, so that a key is a log
-weight and needs a running maximum. Here the weights are not normalised: keys enter linearly and may have any sign,
-and the model normalises each head's output after the operator instead. Only decays are exponentials, and
-their exponents are sums of lam, never positive: nothing can overflow, and an underflow to 0 is a weight that is 0.
+**No division, no log-sum-exp.** RWKV-4 and softmax divide by the sum of the weights, so that a key is a
+log weight and needs a running maximum. Here the weights are not normalised: keys enter linearly and may
+have any sign, and the model normalises each head's output after the operator instead. Only decays are
+exponentials, and their exponents are sums of lam, never positive: nothing can overflow, and an underflow
+to 0 is a weight that is 0.
 
-**What can go wrong** is the arithmetic of the sums between i and t. As the difference of two cumulative sums from
-the start they lose precision: after a token that decays strongly, the sums are large and the difference small. And
-e^(sum up to t) e^-(sum up to i), which would make A one matrix product, overflows in the second factor. So each
-source i takes a cumulative sum of its own, of lam at the tokens after i. That is a T x T x N array, and the reason
-why this form is for reading; `rwkv_np.wkv6.fast` gets by without it.
+**What can go wrong** is the arithmetic of the sums between i and t. As the difference of two cumulative
+sums from the start they lose precision: after a token that decays strongly, the sums are large and the
+difference small. And e^(sum up to t) e^-(sum up to i), which would make A one matrix product, overflows
+in the second factor. So each source i takes a cumulative sum of its own, of lam at the tokens after i.
+That is a T x T x N array, and the reason why this form is for reading; `rwkv_np.wkv6.fast` does not need
+it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import numpy as np
 from .checks import check_chunk, check_inputs
 
 BLOCK_SIZE = 2**21      # floats in a block of the T x T x N array, 16 MB
-CHUNK = 16              # tokens; longer chunks are quadratic work, shorter ones more steps
+CHUNK = 16              # tokens: the work inside a chunk is quadratic, but short chunks make many steps
 
 
 def all_pairs_weights(r, lam, u, k):
@@ -59,7 +61,7 @@ def all_pairs_weights(r, lam, u, k):
            [1. , 7. , 0. ],
            [0.5, 1. , 7. ]])
     """
-    r, lam, u, k, _, _ = check_inputs(r, lam, u, k, k)
+    r, lam, u, k, _, _ = check_inputs(r, lam, u, k, k)                              # weights need no v: k in its place
     dtype = r.dtype
     r, lam, u, k = (x.astype(np.float64) for x in (r, lam, u, k))
     return pair_weights(r, np.broadcast_to(lam, r.shape), u, k).astype(dtype)
@@ -75,7 +77,7 @@ def pair_weights(r, lam, u, k):
         i = t[:sources_at_once]
         after = (t[:, None] > i)[..., None, None]                                   # (t, i, 1, 1)
         lam_after = np.where(after, lam[..., t, None, :, :], 0)                     # (..., t, i, H, N)
-        decay = np.where(after, np.exp(sum_before(lam_after, axis=-4)), 0)
+        decay = np.where(after, np.exp(sum_before(lam_after, axis=-4)), 0)          # e^(sum of lam_j over i < j < t)
         A[..., first:, i] = np.einsum("...thn,...tihn,...ihn->...hti", r[..., t, :, :], decay, k[..., i, :, :])
     t = np.arange(length)
     A[..., t, t] = np.vecdot(r, u * k).swapaxes(-1, -2)                             # (..., H, T)
@@ -85,7 +87,8 @@ def pair_weights(r, lam, u, k):
 def sum_before(x, axis=-3):
     """Return for every token the sum of x over the tokens before it; 0 for the first.
 
-    A cumulative sum, shifted by one. To subtract x from it instead would lose precision where x is large.
+    This is a cumulative sum, shifted by one. Subtracting x from the cumulative sum would lose precision where
+    x is large.
 
     Examples
     --------
@@ -133,9 +136,9 @@ def segment(lam, k, v):
 def combine(earlier, later):
     """Return what two neighbouring segments do to the state, from what each of them does.
 
-    Associative, as `rwkv_np.wkv4.combine` is: any grouping of a sequence into segments gives the same. So a scan over
-    tokens would give all states in log2(T) rounds. It would have to hold them all, N M floats per token
-    and head; chunks hold one per chunk.
+    Associative, as `rwkv_np.wkv4.combine` is: any grouping of a sequence into segments gives the same. So
+    a scan over tokens would give all states in log2(T) rounds. It would have to hold them all, N M floats
+    per token and head; chunks hold one per chunk.
 
     Parameters
     ----------
@@ -215,7 +218,7 @@ def all_pairs(r, lam, u, k, v, state=None):
 def chunked(r, lam, u, k, v, state=None, chunk: int | None = None):
     """Compute the operator by chunks: all pairs inside a chunk, the state from one to the next.
 
-    Linear in T. The fast form, `vjp`, is arranged in the same way, but for the pairs.
+    The work is linear in T. The fast form, `vjp`, differs inside a chunk: it computes the pairs in another way.
 
     Parameters
     ----------

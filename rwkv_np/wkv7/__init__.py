@@ -1,6 +1,6 @@
-"""RWKV-7's operator: a matrix that is written, faded and *corrected*, the delta rule.
+"""RWKV-7's operator: a matrix that is written, decayed and *corrected*, the delta rule.
 
-Unlike RWKV-6's operator, which only adds to a fading matrix, this one can take back what it has stored:
+Unlike RWKV-6's operator, which only adds to a decaying matrix, this one can take back what it has stored:
 before a token writes, it may read the value stored under a key and remove all or part of it. Per head::
 
     S_t   = S_{t-1} (diag(w_t) + a_t b_t^T) + v_t k_t^T           w_t = e^lam_t
@@ -13,7 +13,7 @@ symbol  shape             meaning
 ======  ================  =============================================================================================
 S       (..., H, M, N)    the state, S[value, key], float64
 r       (..., T, H, N)    receptance: *reads* the value stored under r, after the token's own update
-w, lam  (..., T, H, N)    *fades*: column n of S is multiplied by w_n = e^lam_n. The argument is lam, the log decay,
+w, lam  (..., T, H, N)    *decays*: column n of S is multiplied by w_n = e^lam_n. The argument is lam, the log decay,
                           finite and <= 0; w is a factor here, not a rate as in RWKV-4
 k       (..., T, H, N)    key: where the token *writes* its value
 v       (..., T, H, M)    value: what it writes, v k^T; in every published model M = N

@@ -7,8 +7,8 @@
     out_t = S_t r_t
 
 **Backward.** Write dx for the gradient of the loss with respect to x, of the shape of x, so that a change of
-x changes the loss by sum(dx * change). Every line above is linear in each of its factors; y = S x, for one,
-hands dS = dy x^T and dx = S^T dy back. Take the lines from the last to the first. dS is the gradient of S_t
+x changes the loss by sum(dx * change). Every line above is linear in each of its factors; for example, y = S x
+gives dS = dy x^T and dx = S^T dy. Take the lines from the last to the first. dS is the gradient of S_t
 through all that follows token t::
 
     out_t = S_t r_t               dr   = S_t^T dout           dS  += dout r^T       now the whole gradient of S_t
@@ -16,7 +16,7 @@ through all that follows token t::
     ... + sa b_t^T                dsa  = dS b                 db   = dS^T sa
     sa = S_{t-1} a_t              da   = S_{t-1}^T dsa
     S_{t-1} diag(w_t)             dw   = sum over values of dS * S_{t-1}            dlam = w dw, as w = e^lam
-    S_{t-1} is in two of them     dS  <- dS diag(w) + dsa a^T                       handed to token t - 1
+    S_{t-1} is in two of them     dS  <- dS diag(w) + dsa a^T                       passed on to token t - 1
 
 After the last token dS is the gradient of the final state, 0 if it is not used. Before the first it is the
 gradient of the initial state.
@@ -37,13 +37,13 @@ from .recurrence import advance, check_arguments, check_state
 class Gradients(NamedTuple):
     """Gradients of a loss with respect to the inputs, each in its input's shape; in their dtype, dstate in float64."""
 
-    dr: np.ndarray
+    dr: np.ndarray          # (..., T, H, N), as are dlam, dk, da and db
     dlam: np.ndarray
     dk: np.ndarray
-    dv: np.ndarray
+    dv: np.ndarray          # (..., T, H, M)
     da: np.ndarray
     db: np.ndarray
-    dstate: np.ndarray
+    dstate: np.ndarray      # (..., H, M, N)
 
 
 def backward(r, lam, k, v, a, b, dout, state=None, dstate=None):
@@ -86,13 +86,13 @@ def backward(r, lam, k, v, a, b, dout, state=None, dstate=None):
     dout, dS = check_gradients(dout, dstate, arrays[3].shape, S.shape)
     r, lam, k, v, a, b, dout = (x.astype(np.float64) for x in (*arrays, dout))
 
-    states = [S]
+    states = [S]                                                        # states[t]: before token t
     for t in range(r.shape[-3]):
         states.append(advance(*(x[..., t, :, :] for x in (r, lam, k, v, a, b)), states[-1])[1])
 
     dr, dlam, dk, dv, da, db = (np.empty(x.shape, dtype) for x in arrays)
     for t in reversed(range(r.shape[-3])):
-        at = (..., t, slice(None), slice(None))
+        at = np.s_[..., t, :, :]
         r_t, k_t, v_t, a_t, b_t, g = (x[at][..., None] for x in (r, k, v, a, b, dout))      # columns, (..., H, N, 1)
         w, S_prev, S = np.exp(lam[at]), states[t], states[t + 1]
         sa = S_prev @ a_t

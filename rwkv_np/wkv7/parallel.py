@@ -2,7 +2,8 @@
 
 **All pairs.** Inside any segment, write the row sa_t for S_{t-1} a_t and P_t = lam_1 + ... + lam_t.
 Unrolling the recurrence shows a linear attention in which every token writes twice, v_i under k_i and sa_i
-under b_i. The four matrices of scores are, for t the reading token and i the writing one::
+under b_i. The four matrices of scores are, for t the reading token and i the writing one, with all vectors
+taken at channel n::
 
     M_rk[t, i] = sum_n r_t k_i e^(P_t - P_i)      M_rb[t, i] likewise with b_i       i <= t: read after the update
     M_ak[t, i] = sum_n a_t k_i e^(P_{t-1} - P_i)  M_ab[t, i] likewise with b_i       i <  t: read before it
@@ -13,16 +14,17 @@ From the empty state, with V and SA the rows v_i and sa_i::
     OUT = M_rb SA + M_rk V                        so  OUT = [M_rk + M_rb (I - M_ab)^-1 M_ak] V
 
 I - M_ab is unit lower triangular: it is solved row by row, exactly and without pivots. The bracket is the
-effective attention matrix, `all_pairs_weights`. Its entries may be negative: a token can be unread again.
+effective attention matrix, `all_pairs_weights`. Its entries may be negative: a value can also be subtracted.
 
 **Scan.** A token is the affine map S -> S A + B with A = diag(w) + a b^T and B = v k^T. Two maps in a row
 are one map (`combine`), and the composition is associative, so log2(T) rounds give every prefix. But A is a
 full N x N matrix as soon as two are multiplied: one `combine` is a product of matrices, N^2 (N + M)
 multiplications, where a step of the recurrence takes 5 N M. The scan therefore costs of the order of N times
-the work, and memory for T states. In RWKV-6 A is diagonal and a merge costs no more than a step.
+the work, and memory for T states. In RWKV-6 A is diagonal and `combine` costs no more than a step.
 
-**Chunks** keep that same composition in the shape it has, diagonal plus rank L: the sums above inside L
-tokens, the recurrence between them. docs/delta-rule.md derives it (the WY form).
+**Chunks** of L tokens have a transition A that is a diagonal matrix plus one of rank L, and never form it:
+inside a chunk they use the sums above, from chunk to chunk the state. docs/delta-rule.md derives this (the
+WY form).
 """
 
 from typing import NamedTuple
@@ -89,23 +91,23 @@ def all_pairs_weights(r, lam, k, a, b):
     >>> all_pairs_weights(np.ones_like(k), np.zeros_like(k), k, -erase, erase)[0].tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]
     """
-    dtype, arrays, _ = check_arguments(r, lam, k, k, a, b)
+    dtype, arrays, _ = check_arguments(r, lam, k, k, a, b)                              # k in place of v, not read
     r, lam, k, _, a, b = (x.astype(np.float64).swapaxes(-2, -3) for x in arrays)        # (..., H, T, N)
     length = r.shape[-2]
     M_ab, M_ak, M_rb, M_rk = np.zeros((4, *r.shape[:-1], length))                       # (..., H, T, T) each
-    # The sum of lam since token i, one row at a time: exponents stay <= 0, and no digits cancel, as they would in
-    # differences of one cumulative sum.
+    # The sum of lam since token i, updated token by token: exponents stay <= 0, and no precision is lost, as it
+    # would be in differences of one cumulative sum.
     since = np.zeros(r.shape)
     for t in range(length):
-        past, now = slice(0, t), slice(0, t + 1)
-        decay = np.exp(since[..., past, :])                                             # e^(P_{t-1} - P_i), i < t
+        before, through = slice(0, t), slice(0, t + 1)                                  # i < t, and i <= t
+        decay = np.exp(since[..., before, :])                                           # e^(P_{t-1} - P_i), i < t
         a_t, r_t = (x[..., t, :, None] for x in (a, r))                                 # (..., H, N, 1)
-        M_ab[..., t, past] = ((decay * b[..., past, :]) @ a_t)[..., 0]
-        M_ak[..., t, past] = ((decay * k[..., past, :]) @ a_t)[..., 0]
-        since[..., past, :] += lam[..., t, None, :]
-        decay = np.exp(since[..., now, :])                                              # e^(P_t - P_i), i <= t
-        M_rb[..., t, now] = ((decay * b[..., now, :]) @ r_t)[..., 0]
-        M_rk[..., t, now] = ((decay * k[..., now, :]) @ r_t)[..., 0]
+        M_ab[..., t, before] = ((decay * b[..., before, :]) @ a_t)[..., 0]
+        M_ak[..., t, before] = ((decay * k[..., before, :]) @ a_t)[..., 0]
+        since[..., before, :] += lam[..., t, None, :]
+        decay = np.exp(since[..., through, :])                                          # e^(P_t - P_i), i <= t
+        M_rb[..., t, through] = ((decay * b[..., through, :]) @ r_t)[..., 0]
+        M_rk[..., t, through] = ((decay * k[..., through, :]) @ r_t)[..., 0]
     return (M_rk + M_rb @ solve_unit_lower(M_ab, M_ak)).astype(dtype)
 
 
@@ -150,7 +152,7 @@ def scan(r, lam, k, v, a, b, state=None):
     """Compute the operator by an associative scan: log2(T) rounds in which all positions work in parallel.
 
     Before a round, position t holds the transition of the `reach` tokens that end at t; the round combines
-    it with the one `reach` places earlier, so `reach` doubles (Hillis and Steele, 1986,
+    it with the transition `reach` positions earlier, so `reach` doubles (Hillis and Steele, 1986,
     doi:10.1145/7902.7903).
 
     For understanding only: T log2(T) products of N x N matrices. Parameters, returns and errors are those of
@@ -220,13 +222,13 @@ def chunked(r, lam, k, v, a, b, state=None, chunk=None):
     """
     dtype, arrays, S = check_arguments(r, lam, k, v, a, b, state, least=MIN_LAM)
     chunk = check_chunk(chunk, default=16, most=MAX_CHUNK)
-    out = np.empty(arrays[3].shape, dtype)
+    out = np.empty(arrays[3].shape, dtype)                              # the shape of v
     for start in range(0, out.shape[-3], chunk):
-        tokens = (..., slice(start, start + chunk), slice(None), slice(None))
+        tokens = np.s_[..., start:start + chunk, :, :]
         r, lam, k, v, a, b = (x[tokens].astype(np.float64).swapaxes(-2, -3) for x in arrays)    # (..., H, L, N)
         P = lam.cumsum(axis=-2)                                         # log decay since the chunk's start
         P_prev = np.concatenate([np.zeros_like(P[..., :1, :]), P[..., :-1, :]], axis=-2)
-        c = P[..., P.shape[-2] // 2, None, :]                           # seen from the middle: exponents are halved
+        c = P[..., P.shape[-2] // 2, None, :]                           # relative to the middle: half the exponents
         r, a = r * np.exp(P - c), a * np.exp(P_prev - c)                # read after, and before, the token's decay
         k, b = k * np.exp(c - P), b * np.exp(c - P)
         S = S * np.exp(c)

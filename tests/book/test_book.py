@@ -1,6 +1,6 @@
-"""The book is built without a warning, and works as a reader uses it: links, pictures, formulas, a phone, dark mode.
+"""The book builds without a warning, and works in a browser: links, pictures, formulas, on a phone, in dark mode.
 
-The tests in a browser need Chromium or Chrome, and are skipped where there is none.
+The tests in a browser require Chromium or Chrome, and are skipped where there is none.
 """
 
 import functools
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
-    """The folder of the built book, its pages by their path in it."""
+    """Build the book; return its folder."""
     folder = tmp_path_factory.mktemp("book")
     run = subprocess.run([sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", "-c", "docs",
                           "-d", folder / "doctrees", ".", folder / "html"], cwd=ROOT, capture_output=True, text=True)
@@ -35,7 +35,7 @@ def book(tmp_path_factory):
 
 
 class Page(HTMLParser):
-    """What a page points to, and what in it can be pointed to."""
+    """Collect the links of a page, the files that it loads, and its anchors."""
 
     def __init__(self, path):
         super().__init__()
@@ -159,9 +159,9 @@ def test_wkv_by_hand_is_wkv4(address, browser):
             np.testing.assert_allclose(there["out"], out[:, 0], rtol=0, atol=1e-9)
             last = there["states"][-1]
             np.testing.assert_allclose([last["num"], last["den"], last["p"]], [x[0] for x in state], rtol=0, atol=1e-9)
-            shares = tab.evaluate("([w, u, k, v]) => wkvByHand.shares(w, u, k, k.length - 1)", inputs)
+            weights = tab.evaluate("([w, u, k, v]) => wkvByHand.weights(w, u, k, k.length - 1)", inputs)
             expected = wkv4.all_pairs_weights(w, u, k)[0, -1, 1:]
-            np.testing.assert_allclose(shares, expected, rtol=0, atol=1e-9)
+            np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-9)
     tab.close()
 
 

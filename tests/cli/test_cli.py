@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from rwkv_np import load
+from rwkv_np.cli import demo
 from rwkv_np.cli.main import main
 from rwkv_np.training import default_count
 
@@ -136,6 +137,17 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_where_it_would_have(workers, tmp_
     a, b = (load(tmp_path / x / "model.safetensors") for x in "ab")
     for name in a.params:
         np.testing.assert_array_equal(a.params[name], b.params[name])
+
+
+def test_the_demo_names_a_file_to_read_that_is_there():
+    assert (ROOT / demo.READ_NEXT).exists()
+
+
+def test_the_demo_compares_the_forms_of_the_operator(capsys):
+    demo.compare_forms(batch=1, length=20, channels=4)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:] if line]
+    assert [row[0] for row in rows] == ["naive", "recurrent", "all_pairs", "scan", "chunked", "vjp"]
+    assert all(float(row[1]) < 1e-5 for row in rows)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """`generate`: prompts from everywhere, where a text ends, and what is never drawn."""
 
 import io
+import os
 import sys
 
 import numpy as np
@@ -9,6 +10,7 @@ from random_models import random_model
 
 from rwkv_np import load, save
 from rwkv_np.cli.main import main
+from rwkv_np.files.tensors import write_tensors
 from rwkv_np.text.tokenizer import Bytes, World
 
 
@@ -79,6 +81,18 @@ def test_generation_ends_at_the_end_of_text_and_padding_is_never_drawn(world_mod
     assert len(list(generate(model, [98], 2000, top_p=1.0, seed=1, stop_tokens=[0]))) < 100
 
 
+def test_an_end_of_text_that_stands_for_text_ends_it_too_and_can_be_ignored():
+    from rwkv_np.cli.generate import settings
+    from rwkv_np.cli.main import make_parser
+
+    model = random_model(vocab_size=300, dtype=np.float32)
+    model.tokenizer = Bytes()
+    model.tokenizer.end_of_text = 10
+    assert settings(model, make_parser().parse_args(["generate"]))["stop_tokens"] == (10,)
+    ignoring = settings(model, make_parser().parse_args(["generate", "--ignore-eos"]))
+    assert ignoring["stop_tokens"] == () and np.flatnonzero(~ignoring["allowed"]).tolist() == [10, *range(256, 300)]
+
+
 def test_penalty_options_reach_the_sampler(capsys):
     greedy = ["--prompt", "0.1, 0.1, 0.1, 0.1, 0.", "--temperature", "0", "--presence-penalty", "2",
               "--frequency-penalty", "1"]
@@ -104,6 +118,37 @@ def test_a_saved_state_takes_its_place_before_the_work(tmp_path, capsys):
         err = capsys.readouterr().err
         assert message in err and err.count("\n") == 1, err
     assert state.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["s.safetensors"]
+
+
+def test_an_adapter_is_merged_and_notes_are_one_line(tmp_path, capsys):
+    model = random_model(vocab_size=256, dtype=np.float32)
+    model.tokenizer = Bytes()
+    save(model, tmp_path / "m.safetensors")
+    name, rng = "blocks.0.att.key", np.random.default_rng(0)
+    A, B = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 8), (12, 2)))
+    write_tensors(tmp_path / "lora.safetensors", {f"{name}.lora_A": A, f"{name}.lora_B": B}, {})
+    model.params[f"{name}.weight"] += 3 / 2 * (B @ A)
+    save(model, tmp_path / "merged.safetensors")
+    adapter = ["--adapter", str(tmp_path / "lora.safetensors"), "--alpha", "3"]
+    greedy = ["--temperature", "0", "--prompt", "abc"]
+    assert write(capsys, "--model", str(tmp_path / "m.safetensors"), *adapter, *greedy) == write(
+        capsys, "--model", str(tmp_path / "merged.safetensors"), *greedy)
+    assert main(["convert", str(tmp_path / "c.pth"), "--model", str(tmp_path / "m.safetensors"), *adapter]) == 0
+    np.testing.assert_allclose(load(tmp_path / "c.pth").params[f"{name}.weight"], model.params[f"{name}.weight"],
+                               rtol=1e-6)
+    assert main(["generate", "--alpha", "3"]) == 2
+    assert "--alpha is for --adapter; leave it out" in capsys.readouterr().err
+    (tmp_path / "hf").mkdir()
+    assert main(["convert", str(tmp_path / "folder"), "--model", str(tmp_path / "m.safetensors")]) == 0
+    (tmp_path / "folder" / "tokenizer.json").write_text("broken")
+    os.replace(tmp_path / "folder" / "model.safetensors", tmp_path / "with.safetensors")
+    with_tokenizer = load(tmp_path / "with.safetensors")
+    with_tokenizer.tokenizer = None
+    save(with_tokenizer, tmp_path / "folder" / "model.safetensors")
+    capsys.readouterr()
+    assert main(["info", "--model", str(tmp_path / "folder")]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("python -m rwkv_np: note: ") and err.count("\n") == 1 and "tokenizer.json" in err
 
 
 def test_bytes_that_are_no_text_are_named(tmp_path, monkeypatch, capsys):

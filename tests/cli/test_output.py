@@ -46,7 +46,7 @@ def test_default_folders_are_made_with_their_parents_and_go_if_unused(tmp_path, 
             pass
 
 
-def test_reserved_places_are_kept_if_used_and_given_back_if_not(tmp_path):
+def test_reserved_places_are_kept_if_used_and_given_back_if_not(tmp_path, monkeypatch):
     for folder in (False, True):
         path = tmp_path / "place"
         with pytest.raises(RuntimeError), reserve("OUT", str(path), folder=folder):
@@ -57,6 +57,10 @@ def test_reserved_places_are_kept_if_used_and_given_back_if_not(tmp_path):
         assert not path.exists()
     with reserve("OUT", str(path)):
         path.write_text("result")
+    assert path.read_text() == "result"
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)        # another command was faster by a moment
+    with pytest.raises(UsageError, match="place exists; name a new file"), reserve("OUT", str(path)):
+        pass
     assert path.read_text() == "result"
 
 
@@ -112,10 +116,36 @@ def test_what_a_console_cannot_show_is_replaced(program, tmp_path):
 def test_a_closed_pipe_ends_the_program_quietly(arguments):
     with subprocess.Popen([sys.executable, "-m", "rwkv_np", *arguments], cwd=ROOT, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as process:
-        process.stdout.read(1)
+        if "generate" in arguments:                     # while it writes; the others write at their end
+            process.stdout.read(1)
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(60) == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_output_that_finds_no_room_is_an_error():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "rwkv_np", "info"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE,
+                              text=True)
+    assert done.returncode == 2 and "No space left on device" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="programs are found differently on Windows")
+def test_the_program_is_named_as_it_was_called(tmp_path, monkeypatch, capsys):
+    script = tmp_path / "rwkv-np"                       # as pip makes one
+    script.write_text(f"#!{sys.executable}\nimport sys; from rwkv_np.cli.main import main; sys.exit(main())\n")
+    script.chmod(0o700)
+    assert 'rwkv-np = "rwkv_np.cli.main:main"' in (ROOT / "pyproject.toml").read_text()
+    done = subprocess.run([script, "--help"], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
+                          text=True, check=True)
+    assert done.stdout.startswith("usage: rwkv-np ")
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command_line("info") == "rwkv-np info"
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.chdir(tmp_path.parent)
+    assert command_line("info") == f"{tmp_path.name}/rwkv-np info"
 
 
 def test_printed_commands_are_quoted_and_can_be_run(program, tmp_path, capsys):

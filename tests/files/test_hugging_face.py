@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from checkpoint_files import FIXTURES, assert_same_model
-from random_models import random_model
+from random_models import random_model, random_model_of
 from safetensors.numpy import save_file
 
 import rwkv_np
@@ -77,6 +77,53 @@ def test_names_map_one_to_one():
     assert hugging_face.official_name("rwkv.blocks.3.attention.time_mix_gate") == "blocks.3.att.time_mix_g"
 
 
+# What flash-linear-attention calls an RWKV-7's arrays, by the official names without "blocks.N."
+FLA = {"ln0.weight": "pre_norm.weight", "ln1.bias": "attn_norm.bias", "ln2.weight": "ffn_norm.weight",
+       "att.receptance.weight": "attn.r_proj.weight", "att.key.weight": "attn.k_proj.weight",
+       "att.value.weight": "attn.v_proj.weight", "att.output.weight": "attn.o_proj.weight", "att.x_r": "attn.x_r",
+       "att.ln_x.weight": "attn.g_norm.weight", "att.r_k": "attn.r_k", "ffn.key.weight": "ffn.key.weight",
+       "att.w0": "attn.w_lora.lora.2.bias", "att.w1": "attn.w_lora.lora.0.weight",
+       "att.w2": "attn.w_lora.lora.2.weight", "att.g1": "attn.g_lora.lora.0.weight",
+       "att.v0": "attn.v_lora.lora.2.bias"}
+
+
+def test_names_of_flash_linear_attention_are_read():
+    for official, renamed in FLA.items():
+        assert hugging_face.official_name(f"layers.3.{renamed}") == f"blocks.3.{official}"
+    assert [hugging_face.official_name(name) for name in ("embeddings.weight", "norm.bias", "lm_head.weight")] == [
+        "emb.weight", "ln_out.bias", "head.weight"]
+
+
+@pytest.mark.parametrize("head_dim", [4, 64])
+def test_a_folder_of_flash_linear_attention_is_read(head_dim, tmp_path):
+    """Its low-rank matrices are transposed, and its group norm's epsilon depends on the size of a head."""
+    model, arrays = random_model_of(7, dtype=np.float32), {}
+    shared = {"att": "attn", "receptance": "r_proj", "key": "k_proj", "value": "v_proj", "output": "o_proj",
+              "ln_x": "g_norm", "ln0": "pre_norm", "ln1": "attn_norm", "ln2": "ffn_norm"}
+    low_rank = {"0": "2.bias", "1": "0.weight", "2": "2.weight"}
+    top = {"emb.weight": "model.embeddings.weight", "head.weight": "lm_head.weight",
+           "ln_out.bias": "model.norm.bias", "ln_out.weight": "model.norm.weight"}
+    for name, array in model.params.items():
+        if name in top:
+            arrays[top[name]] = array
+            continue
+        _, layer, group, *rest = name.split(".")
+        if group == "att" and rest[0] in {f"{letter}{digit}" for letter in "wavg" for digit in "012"}:
+            letter, digit = rest[0]
+            rest = [f"{letter}_lora", "lora", low_rank[digit]]
+            array = array if digit == "0" else array.T
+        elif group == "att":
+            rest = [shared.get(part, part) for part in rest]
+        arrays[".".join(["model", "layers", layer, shared.get(group, group), *rest])] = array
+    tmp_path.joinpath("config.json").write_text(json.dumps({"model_type": "rwkv7", "head_dim": head_dim}))
+    write_tensors(tmp_path / "model.safetensors", arrays, {})
+    content, _ = open_arrays(tmp_path / "model.safetensors")
+    save_file({name: np.array(array) for name, array in content.items()}, tmp_path / "model.safetensors")
+    again = rwkv_np.load(tmp_path)
+    assert_same_model(again, model)
+    assert again.group_norm_epsilon == {4: 4e-5, 64: 64e-5}[head_dim]
+
+
 def edited(name, **changes):
     def edit(folder):
         content = json.loads((folder / name).read_text())
@@ -131,6 +178,16 @@ def test_the_next_tokenizer_in_a_folder_is_used_where_the_first_is_not_understoo
     (tmp_path / "m" / "vocab.json").write_text('{"0": "a", "1": "b"}')
     with pytest.warns(CheckpointWarning, match="tokenizer.json: line 1 is 'nonsense'"):
         assert rwkv_np.load(tmp_path / "m").tokenizer.encode("ba") == [1, 0]
+
+
+def test_a_world_vocabulary_in_a_folder_may_be_called_vocab_txt(tmp_path):
+    """As in the folders of RWKV-5 and 6 on the Hub."""
+    model = random_model(vocab_size=300, dtype=np.float32)
+    world = tokenizer.World([*(bytes([byte]) for byte in range(256)), b"ab"])
+    rwkv_np.save_hf(model, tmp_path / "m")
+    (tmp_path / "m" / "vocab.txt").write_text(world.to_text(), encoding="utf-8-sig")
+    again = rwkv_np.load(tmp_path / "m").tokenizer
+    assert again.encode("ab!") == [257, 34] and again.end_of_text == 0
 
 
 @pytest.mark.parametrize("files, end_of_text", [

@@ -60,6 +60,15 @@ def test_arrays_in_any_memory_order_are_written_row_by_row():
         np.testing.assert_array_equal(library_load(written({"x": view}))["x"], view)
 
 
+def test_every_array_begins_at_a_multiple_of_its_itemsize():
+    """So that readers may map it."""
+    arrays = {"a": np.ones(3, np.int8), "b": np.ones(3, np.float16), "c": np.ones(3, np.float32), "d": np.ones(3)}
+    data = written(arrays)
+    for name, array in safetensors_file.read(data)[0].items():
+        start = np.frombuffer(data, np.uint8).__array_interface__["data"][0]
+        assert (array.__array_interface__["data"][0] - start) % array.itemsize == 0, name
+
+
 def header(entries, body=b""):
     text = json.dumps(entries).encode() if not isinstance(entries, bytes) else entries
     return len(text).to_bytes(8, "little") + text + body

@@ -151,7 +151,7 @@ def fixtures():
             expected["official/logits"] = np.stack(logits)
             states = {"official": rwkv_np.RWKV4.State(*(np.stack(s, 1) for s in zip(*states, strict=True))),
                       "transformers float32": state_by_transformers(model, tokens)}
-            expected |= {f"{peer}/state/{field}": a for peer, state in states.items()
+            expected |= {f"{who}/state/{field}": a for who, state in states.items()
                          for field, a in state._asdict().items()}
         save_file({n: np.ascontiguousarray(a) for n, a in expected.items()}, FIXTURES / f"{name}.expected.safetensors")
     file_fixtures()

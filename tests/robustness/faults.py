@@ -17,28 +17,41 @@ import numpy as np
 
 import rwkv_np
 from rwkv_np.cli.main import main
+from rwkv_np.language_model import LanguageModel
 from rwkv_np.training import Run, TrainConfig, WorkerDied, Workers, train
 from rwkv_np.training.signals import STOP_SIGNALS
 
 ROOT = Path(__file__).resolve().parents[2]
+GENERATIONS = (4, 5, 6, 7)
 TEXT = "The quick brown fox jumps over the lazy dog. " * 60
 CONFIG = dict(max_steps=40, batch_size=2, context_length=8, validate_every=5)
 
 
-def new_run():
+def generation_of(n):
+    """Return the generation whose turn it is."""
+    return GENERATIONS[n % len(GENERATIONS)]
+
+
+def generation_options(generation):
+    """Return the options of `train` for a run of about the same duration in every generation."""
+    return ["--generation", str(generation), "--max-steps", "400" if generation == 4 else "120"]
+
+
+def new_run(generation=4, **settings):
     tokens = np.frombuffer(TEXT.encode(), np.uint8).astype(int)
-    return Run.start(rwkv_np.RWKV4.init(256, 8, 1, seed=0), TrainConfig(**CONFIG)), tokens
+    model = LanguageModel.classes[generation].init(256, 8, 1, seed=0)
+    return Run.start(model, TrainConfig(**CONFIG | settings)), tokens
 
 
 def failing_writes(folder, count, seed=0):
     """Training in which a random write fails with "no space left"; returns how many runs lost more than they may.
 
-    What may be lost: the steps since the last checkpoint that was written.
+    The generations take turns. What may be lost: the steps since the last checkpoint that was written.
     """
     rng, lost = random.Random(seed), 0
     for n in range(count):
         path = folder / f"run-{n}.safetensors"
-        run, tokens = new_run()
+        run, tokens = new_run(generation_of(n))
         saved, calls, fails_at = [], 0, rng.randrange(1, 9)
 
         def save(run, path=path, saved=saved):
@@ -64,16 +77,19 @@ def failing_writes(folder, count, seed=0):
 
 
 def killed(folder, count, seed=0):
-    """Training processes killed at random moments; returns (killed, files that did not load, runs that did not end)."""
+    """Training processes killed at random moments; returns (killed, files that did not load, runs that did not end).
+
+    The generations take turns; the first run of each is resumed.
+    """
     rng, broken, unfinished = random.Random(seed), 0, 0
     (folder / "t.txt").write_text(TEXT)
     command = [sys.executable, "-m", "rwkv_np", "train", "--text", str(folder / "t.txt")]
-    settings = ["--max-steps", "400", "--validate-every", "2", "--d-model", "8", "--n-layer", "1",
+    settings = ["--validate-every", "2", "--d-model", "8", "--n-layer", "1",
                 "--context-length", "8", "--batch-size", "2", "--warmup", "5"]
     for n in range(count):
         out = folder / f"k{n}"
-        process = subprocess.Popen([*command, *settings, "--out", str(out)], cwd=ROOT,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([*command, *settings, *generation_options(generation_of(n)), "--out", str(out)],
+                                   cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not (out / "training.safetensors").exists() and process.poll() is None:
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.6))
@@ -86,7 +102,7 @@ def killed(folder, count, seed=0):
         except (ValueError, OSError, AssertionError):
             broken += 1
             continue
-        if n < 3:
+        if n < len(GENERATIONS):
             done = subprocess.run([*command, "--resume", str(out)], cwd=ROOT, capture_output=True)
             unfinished += done.returncode != 0
     return count, broken, unfinished
@@ -95,19 +111,21 @@ def killed(folder, count, seed=0):
 def stopped(folder, count, seed=0):
     """Training processes that a signal asks to stop at random moments; returns (stopped, what went wrong, in words).
 
-    Each must end with 128 + the signal's number, leave files of the step it stopped at, and end, resumed, where a run
-    that nothing stopped ends, bit for bit.
+    The generations take turns. Each run must end with 128 + the signal's number, leave files of the step it stopped
+    at, and end, resumed, where a run that nothing stopped ends, bit for bit.
     """
-    rng, wrong = random.Random(seed), []
+    rng, wrong, whole = random.Random(seed), [], {}
     (folder / "t.txt").write_text(TEXT)
     command = [sys.executable, "-m", "rwkv_np", "train", "--text", str(folder / "t.txt")]
-    settings = ["--max-steps", "400", "--validate-every", "50", "--d-model", "8", "--n-layer", "1", "--dropout", "0.1",
+    settings = ["--validate-every", "50", "--d-model", "8", "--n-layer", "1", "--dropout", "0.1",
                 "--context-length", "8", "--batch-size", "2", "--warmup", "5", "--workers", "1"]
-    subprocess.run([*command, *settings, "--out", str(folder / "whole")], cwd=ROOT, check=True, capture_output=True)
-    whole = Run.load(folder / "whole" / "training.safetensors")
+    for generation in GENERATIONS[:count]:
+        out, which = folder / f"whole-{generation}", generation_options(generation)
+        subprocess.run([*command, *settings, *which, "--out", str(out)], cwd=ROOT, check=True, capture_output=True)
+        whole[generation] = Run.load(out / "training.safetensors").losses
     for n in range(count):
-        out, number = folder / f"s{n}", rng.choice(STOP_SIGNALS)
-        process = subprocess.Popen([*command, *settings, "--out", str(out)], cwd=ROOT,
+        out, number, generation = folder / f"s{n}", rng.choice(STOP_SIGNALS), generation_of(n)
+        process = subprocess.Popen([*command, *settings, *generation_options(generation), "--out", str(out)], cwd=ROOT,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not (out / "training.safetensors").exists() and process.poll() is None:
             time.sleep(0.005)
@@ -117,26 +135,28 @@ def stopped(folder, count, seed=0):
             wrong.append(f"run {n}: {number.name} gave the exit code {process.returncode}")
         subprocess.run([*command, "--resume", str(out)], cwd=ROOT, check=True, capture_output=True)
         again = Run.load(out / "training.safetensors")
-        if again.losses != whole.losses or list(folder.rglob("*.part")):
-            wrong.append(f"run {n}, stopped by {number.name}, did not end where the whole one did, or left litter")
+        if again.losses != whole[generation] or list(folder.rglob("*.part")):
+            wrong.append(f"run {n} (RWKV-{generation}), stopped by {number.name}, did not end where the whole one "
+                         "did, or left temporary files")
     return count, wrong
 
 
 def killed_workers(folder, count, seed=0):
     """Training in which a random worker is killed at a random step; returns (killed, what went wrong, in words).
 
-    The run must say so, and end, resumed from its last checkpoint, where a run without the fault ends, bit for bit.
+    The generations take turns. The run must say so, and end, resumed from its last checkpoint, where a run without
+    the fault ends, bit for bit.
     """
-    rng, wrong = random.Random(seed), []
-    tokens = np.frombuffer(TEXT.encode(), np.uint8)
-    config = TrainConfig(**CONFIG | {"workers": 2, "max_steps": 15})
+    rng, wrong, whole = random.Random(seed), [], {}
 
-    def new():
-        return Run.start(rwkv_np.RWKV4.init(256, 8, 1, seed=0), config)
+    def new(n):
+        return new_run(generation_of(n), workers=2, max_steps=15)
 
-    whole = train(new(), tokens, tokens[:50], progress=False)
     for n in range(count):
-        path, step = folder / f"w{n}.safetensors", rng.randrange(1, config.max_steps)
+        run, tokens = new(n)
+        if n < len(GENERATIONS):
+            whole[generation_of(n)] = train(new(n)[0], tokens, tokens[:50], progress=False).losses
+        path, step = folder / f"w{n}.safetensors", rng.randrange(1, run.config.max_steps)
         compute, calls = Workers.loss_and_grads, []
 
         def dying(self, *arguments, compute=compute, calls=calls, step=step, **options):
@@ -147,14 +167,15 @@ def killed_workers(folder, count, seed=0):
 
         with mock.patch.object(Workers, "loss_and_grads", dying):
             try:
-                train(new(), tokens, tokens[:50], save=lambda run, path=path: run.save(path), progress=False)
+                train(run, tokens, tokens[:50], save=lambda run, path=path: run.save(path), progress=False)
                 wrong.append(f"run {n} did not notice that a worker was killed at step {step}")
             except WorkerDied as error:
                 if "was killed by SIGKILL" not in str(error):
                     wrong.append(f"run {n}: {error}")
         resumed = train(Run.load(path), tokens, tokens[:50], progress=False)
-        if resumed.losses != whole.losses:
-            wrong.append(f"run {n}, whose worker died at step {step}, did not end where the whole one did")
+        if resumed.losses != whole[generation_of(n)]:
+            wrong.append(f"run {n} (RWKV-{generation_of(n)}), whose worker died at step {step}, did not end where the "
+                         "whole one did")
     return count, wrong
 
 
@@ -184,12 +205,12 @@ def full_disks_elsewhere(folder):
     return wrong
 
 
-def soak(tokens):
-    """Decode so many tokens with a small model; returns (bytes of memory more than after 1000, all logits finite)."""
+def soak(tokens, generation=4):
+    """Decode so many tokens with a small model; returns (bytes of memory more than after 1000, all finite)."""
     def resident():
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    model, state, finite, early = rwkv_np.RWKV4.init(32, 8, 1, seed=0), None, True, 0
+    model, state, finite, early = LanguageModel.classes[generation].init(32, 8, 1, seed=0), None, True, 0
     rng = np.random.default_rng(0)
     for p in model.params.values():
         p += rng.normal(0, 0.3, p.shape).astype(np.float32)
@@ -200,4 +221,4 @@ def soak(tokens):
         finite &= bool(np.isfinite(logits).all())
         if n == 1000:
             early = resident()
-    return resident() - early, finite
+    return resident() - early, finite and all(np.isfinite(array).all() for array in state)

@@ -1,8 +1,10 @@
-"""Run everything in this folder at full length and write docs/reliability.md: python tests/robustness/report.py"""
+"""Run the tests of this folder at full length and write docs/reliability.md: python tests/robustness/report.py"""
 
+import argparse
 import platform
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,43 +15,76 @@ import fuzz
 import numpy as np
 
 
-def main(count=10_000, full_disks=200, kills=40, tokens=10**6):
-    lines = [f"""# Reliability
+def broken_files(folder, count, vectors):
+    """Yield the lines on damaged files."""
+    yield "## Broken files\n"
+    yield filled(f"""{count:,} damaged files for each reader ({vectors:,} for the last three, the test vectors): flipped
+        bits, missing ends, holes, noise, huge numbers, bytes copied over others, shuffled headers. Of the `.pth`,
+        `.safetensors` and JSON files, every second one is intact but for its content: a damaged pickle, or one value,
+        key or entry of the header or the JSON that is missing, renamed or of another kind. A reader may refuse a file
+        with `CheckpointError` or `ValueError`, or read it if only values or unused bytes are damaged. No other
+        exception was raised, nothing hung, and nothing was executed.""")
+    yield "\n" + filled("""The files are small (a state is a kilobyte), so Python's own objects count in the last
+        column; for config.json and the test vectors so does the rest of the folder.""") + "\n"
+    yield "| reader | refused | read | slowest | peak memory / size of the file |\n|---|---|---|---|---|"
+    for samples, n in ((fuzz.samples(folder), count), (fuzz.conformance_samples(folder), vectors)):
+        for kind, (data, suffix, reader) in samples.items():
+            refused, read, slowest, most = fuzz.run(kind, data, suffix, reader, n, folder)
+            yield f"| {kind} | {refused:,} | {read:,} | {1e3 * slowest:.0f} ms | {most:.1f} |"
 
-Written by `make reliability` (Python {platform.python_version()}, NumPy {np.__version__}); the short versions of these
-runs are part of `make test`.
 
-## Broken files
+def interrupted_training(folder, full_disks, kills):
+    """Yield the lines on training that is interrupted."""
+    yield "\n## Interrupted training\n\nRWKV-4, 5, 6 and 7 take turns.\n"
+    folders = [folder / name for name in ("full", "killed", "stopped", "workers")]
+    for one in folders:
+        one.mkdir()
+    lost = faults.failing_writes(folders[0], full_disks)
+    yield item(f"""{full_disks} runs in which a random write failed with *no space left*: {lost} of them lost more
+        than the steps since the last checkpoint, or left temporary files.""")
+    n, broken, unfinished = faults.killed(folders[1], kills)
+    yield item(f"""{n} runs killed (SIGKILL) at random moments while they saved every other step: {broken} left a file
+        that does not load. The first of each generation was resumed: {unfinished} did not finish.""")
+    n, wrong = faults.stopped(folders[2], kills)
+    yield item(f"""{n} runs asked to stop by a signal at random moments, then resumed: {len(wrong)} did not end, bit for
+        bit, where a run ends that nothing stopped.""")
+    n, wrong = faults.killed_workers(folders[3], kills)
+    yield item(f"""{n} runs on two workers, one of which was killed at a random step, then resumed: {len(wrong)} did
+        not say so, or did not end, bit for bit, where a run ends whose workers live.""")
 
-{count:,} files for each reader: bits flipped, ends cut off, holes, noise, huge numbers, parts copied over others,
-shuffled headers; for `.pth` every second one with its pickle alone mutated, in an archive that is whole. A reader may
-refuse a file with `CheckpointError` or `ValueError`, or read it where the damage is to numbers or to unused bytes.
-Nothing else was raised, nothing hung, nothing was executed.
 
-The files are small (a state is a kilobyte), so that Python's own objects weigh in the last column.
+def long_decoding(tokens):
+    """Yield the lines on memory over many tokens."""
+    yield f"\n## Long decoding\n\n{tokens:,} tokens from a small model of each generation.\n"
+    yield "| model | memory more than after the first thousand tokens | logits and state |\n|---|---|---|"
+    for generation in faults.GENERATIONS:
+        grown, finite = faults.soak(tokens, generation)
+        yield f"| RWKV-{generation} | {grown / 1e3:.0f} kB | {'always finite' if finite else 'NOT always finite'} |"
 
-| reader | refused | read all the same | slowest | most memory, in sizes of the file |
-|---|---|---|---|---|"""]
+
+def filled(text):
+    return textwrap.fill(" ".join(text.split()), 108, break_on_hyphens=False)
+
+
+def item(text):
+    return textwrap.fill(" ".join(text.split()), 108, initial_indent="- ", subsequent_indent="  ")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, default in (("count", 10_000), ("vectors", 2_000), ("full-disks", 200), ("kills", 40), ("tokens", 10**6)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
+    lines = ["# Reliability\n", filled(f"""Written by `make reliability` (Python {platform.python_version()}, NumPy
+        {np.__version__}). Short versions of these runs are part of `make test`."""), ""]
     with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        for kind, (data, suffix, reader) in fuzz.samples(folder).items():
-            refused, read, slowest, most = fuzz.run(kind, data, suffix, reader, count, folder)
-            lines.append(f"| {kind} | {refused:,} | {read:,} | {1e3 * slowest:.0f} ms | {most:.1f} |")
-            print(lines[-1], flush=True)
-        lost = faults.failing_writes(folder, full_disks)
-        lines += ["", "## Interrupted training", "",
-                  f"- {full_disks} runs in which a random write failed with *no space left*: {lost} lost more than the "
-                  "steps since the last checkpoint, or left litter."]
-        print(lines[-1], flush=True)
-        n, broken, unfinished = faults.killed(folder, kills)
-        lines.append(f"- {n} runs killed (SIGKILL) at random moments while they saved every other step: {broken} left "
-                     f"a file that does not load; of the first 3, resumed, {unfinished} did not come to their end.")
-        print(lines[-1], flush=True)
-    grown, finite = faults.soak(tokens)
-    lines += ["", "## Decoding for long", "",
-              f"{tokens:,} tokens by a small model: memory grew by {grown / 1e3:.0f} kB after the first thousand; "
-              f"logits were {'always finite' if finite else 'NOT always finite'}.", ""]
-    (ROOT / "docs" / "reliability.md").write_text("\n".join(lines), encoding="utf-8")
+        for part in (broken_files(Path(folder), options.count, options.vectors),
+                     interrupted_training(Path(folder), options.full_disks, options.kills),
+                     long_decoding(options.tokens)):
+            for line in part:
+                lines.append(line)
+                print(line, flush=True)
+    (ROOT / "docs" / "reliability.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from toy_models import Always, Toy
 from rwkv_np import RWKV4
 from rwkv_np.sampling import Sampler, blanks_and_digits, end_of_text_tokens, generate
 from rwkv_np.sampling.sampler import spelled_tokens
+from rwkv_np.text import tokenizer
 from rwkv_np.text.tokenizer import Bytes, Characters
 
 
@@ -36,9 +37,9 @@ def test_exempt_tokens_have_no_penalty():
 
 
 def test_blanks_and_digits_are_the_official_exemption():
-    tokenizer = Characters("a 1\t\n.9")
-    expected = {token for token in range(tokenizer.vocab_size) if tokenizer.decode([token]) in " \t0123456789"}
-    assert set(blanks_and_digits(tokenizer)) == expected and len(expected) == 4
+    own = Characters("a 1\t\n.9")
+    expected = {token for token in range(own.vocab_size) if own.decode([token]) in " \t0123456789"}
+    assert set(blanks_and_digits(own)) == expected and len(expected) == 4
 
 
 def test_a_token_that_stands_for_no_text_is_never_drawn():
@@ -69,6 +70,17 @@ def test_the_end_of_text_is_the_tokenizers():
     for end, expected in ((0, (0,)), ([3, 7], (3, 7)), (None, ())):
         model.tokenizer.end_of_text = end
         assert end_of_text_tokens(model) == expected
+
+
+@pytest.mark.parametrize("file, rows", [("20B_tokenizer.json", 50304), ("rwkv_vocab_v20230424.txt", 65536)])
+def test_official_vocabularies_end_texts_and_their_padding_is_never_drawn(file, rows, data_dir):
+    model = Always(np.r_[np.zeros(rows - 1), 20.0])     # the last row is padding, and the best
+    model.tokenizer = tokenizer.load(data_dir / file)
+    assert end_of_text_tokens(model) == (0,)
+    drawn = list(generate(model, [5], 20, top_p=1.0, seed=0))
+    assert len(drawn) == 20 and max(drawn) < model.tokenizer.vocab_size
+    model.logits[0] = 30.0
+    assert list(generate(model, [5], 20, seed=0, stop_tokens=end_of_text_tokens(model))) == []
 
 
 def test_numpy_integers_are_integers_and_what_is_none_is_named():

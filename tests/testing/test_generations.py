@@ -5,11 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from random_models import GENERATIONS, random_model_of
+from testing.broken_rwkv7 import RWKV7
 
 from rwkv_np.testing import check_model
 from rwkv_np.testing.model_bugs import copy_of, forward_bugs
-
-from .broken_rwkv7 import RWKV7
 
 TOKENS = np.random.default_rng(3).integers(17, size=12)
 

@@ -63,7 +63,19 @@ def test_a_batch_that_shares_one_state(checkpoint):
         logits, state = model.forward(tokens, state)
         return (np.stack([logits[0]] * len(logits)) if logits.ndim == 3 else logits), state
 
-    assert wrong_cases(wrapped(model, forward=forward), checkpoint) == {"forward, batch of 2"}
+    wrong = wrong_cases(wrapped(model, forward=forward), checkpoint)
+    assert wrong == {"forward, batch of 2", "forward, batch of 2, cut"}
+
+
+def test_a_batch_that_continues_from_the_state_of_its_first_sequence(checkpoint):
+    model = rwkv_np.load(checkpoint)
+
+    def forward(tokens, state=None):
+        if state is not None and np.ndim(tokens) == 2:
+            state = model.State(*(np.repeat(x[:, :1], 2, axis=1) for x in state))
+        return model.forward(tokens, state)
+
+    assert wrong_cases(wrapped(model, forward=forward), checkpoint) == {"forward, batch of 2, cut"}
 
 
 def test_states_are_read_as_attributes_keys_and_the_official_list(checkpoint):
@@ -74,8 +86,8 @@ def test_states_are_read_as_attributes_keys_and_the_official_list(checkpoint):
         return [getattr(state, name)[layer] for layer in range(model.n_layer) for name in order]
 
     def back(flat):
-        if flat is None:
-            return None
+        if flat is None or isinstance(flat, model.State):
+            return flat
         att, num, den, log_scale, ffn = (np.stack(flat[n::5]) for n in range(5))
         return model.State(att, ffn, num, den, log_scale)
 
@@ -116,6 +128,8 @@ def test_a_model_without_states_or_batches_passes_and_the_report_says_so(checkpo
     ({"forward": lambda tokens: None}, "it is a NoneType"),
     ({"forward": lambda tokens: np.zeros((1, 2))}, r"it has shape \(1, 2\)"),
     ({"step": lambda token, state: None}, "it raised TypeError"),
+    ({"step": lambda token, state: (np.zeros(17), [None] * 15)}, "it is a NoneType"),
+    ({"step": lambda token, state: (np.zeros(17), [np.zeros(3)] * 15)}, r"it has shape \(3, 3\)"),
     ({"loss_and_grads": lambda inputs, targets: 1.0}, "must return loss and a dict of gradients"),
     ({"loss_and_grads": lambda inputs, targets: (1.0, {})}, "missing")])
 def test_what_is_malformed_is_a_verdict(checkpoint, changes, message):

@@ -1,8 +1,10 @@
 """Test vectors for other languages: the same bytes every time, and judged as they should be; the examples run."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rwkv_np import wkv4, wkv6, wkv7
-from rwkv_np.files.checkpoint import CheckpointError
+from rwkv_np.files.errors import CheckpointError
 from rwkv_np.testing import vectors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,9 +137,10 @@ def test_gradients_without_states(folder, operator, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["dlam", "state"])
-def test_the_last_tokens_decay_and_a_transposed_state(folder, operator, name):
-    if operator == "wkv4":
-        pytest.skip("WKV-4 has one decay for all tokens, and no matrix")
+@pytest.mark.parametrize("operator", ["wkv6", "wkv7"])
+def test_the_last_tokens_decay_and_a_transposed_state(tmp_path, operator, name):
+    folder = tmp_path / "v"
+    vectors.write(folder, operator, max_length=20)
     found = results(folder, operator)
     for key in [key for key in found if key.endswith(f"/{name}")]:
         found[key] = found[key].copy() if name == "dlam" else np.ascontiguousarray(found[key].swapaxes(-1, -2))
@@ -170,12 +173,21 @@ def test_a_folder_that_cannot_be(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler called cc")
-def test_the_example_in_c_compiles_runs_and_passes(folder, operator, tmp_path):
+@pytest.mark.parametrize("operator", ["wkv4", "wkv7"])
+def test_the_example_in_c_compiles_runs_and_passes(operator, tmp_path):
+    folder = tmp_path / "v"
+    vectors.write(folder, operator, max_length=100)
     program = tmp_path / "example"
     source = ROOT / "docs" / f"conformance_{operator}.c"
-    if not source.exists():
-        pytest.skip("the examples in C are for WKV-4 and WKV-7")
     subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(source), "-lm"], check=True)
     subprocess.run([str(program), str(folder)], check=True)
     report = vectors.check(folder)
     assert report and not report.imprecise
+
+
+def test_the_example_in_pytorch_passes():
+    pytest.importorskip("torch")
+    source = ROOT / "docs" / "conformance_pytorch.py"
+    done = subprocess.run([sys.executable, str(source)], check=True, capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.stdout.count(" 0 imprecise, 0 wrong") == 4

@@ -1,14 +1,14 @@
 """The configuration: ranges are checked, and files with the old names are read."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 
 from rwkv_np.training import CONFIGS, TrainConfig, stored_config
-from rwkv_np.training.config import OLD_NAMES
+from rwkv_np.training.config import OLD_NAMES, read_reasons
 
 
 @pytest.mark.parametrize(("settings", "message"), [
@@ -44,6 +44,10 @@ def test_numbers_of_numpy_become_pythons_and_others_are_named():
                               (dict(seed=None), "seed is None but must be an integer")):
         with pytest.raises(TypeError, match=message):
             TrainConfig(**settings)
+
+
+def test_every_field_has_its_reason():
+    assert list(read_reasons()) == [field.name for field in fields(TrainConfig)]
 
 
 def test_a_stored_configuration_comes_back_and_missing_fields_have_their_defaults():

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from random_models import GENERATIONS, random_model, random_model_of
 
-from rwkv_np import RWKV4, load, save
-from rwkv_np.files.atomic import atomic_write
+from rwkv_np import RWKV4, save
 from rwkv_np.files.errors import CheckpointError
-from rwkv_np.text import corpora
-from rwkv_np.text.tokenizer import Bytes
+from rwkv_np.files.tensors import read_tensors, write_tensors
 from rwkv_np.training import Diverged, Run, TrainConfig, Workers, evaluate, train
+from rwkv_np.training.loop import step
 from rwkv_np.training.signals import STOP_SIGNALS
 
 TOKENS = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 40, np.uint8).astype(np.int64)
@@ -48,6 +47,8 @@ def test_every_generation_trains_and_resumes_bit_for_bit(generation, workers, tm
     assert whole.losses == resumed.losses and whole.validations == resumed.validations
     for name, array in whole.model.params.items():
         np.testing.assert_array_equal(resumed.model.params[name], array)
+    averaged = whole.model.with_params(whole.average)   # which knows the epsilon
+    assert whole.validations[-1][1] == pytest.approx(evaluate(averaged, tokens[:50], 9), rel=1e-6)
     best = resumed.best_model()
     assert best.generation == generation and best.metadata.get("group_norm_epsilon") == (
         1e-3 if generation > 4 else None)
@@ -141,6 +142,19 @@ def test_divergence_is_named_and_what_was_saved_stays(how, step, workers):
     assert all(np.isfinite(p).all() for p in run.best.values())
 
 
+def test_a_gradient_that_is_not_finite_is_divergence_at_this_step():
+    run = small_run()
+
+    class Learner:
+        def loss_and_grads(self, inputs, targets, **options):
+            loss, grads = run.model.loss_and_grads(inputs, targets, **options)
+            return loss, {name: g * (np.inf if name == "head.weight" else 1) for name, g in grads.items()}
+
+    with np.errstate(invalid="ignore"), pytest.raises(Diverged, match="at step 0 .the norm of the gradient is"):
+        step(run, Learner(), TOKENS)
+    assert run.step == 0 and run.losses == []
+
+
 def test_weights_that_were_broken_before_are_no_divergence():
     run = small_run()
     run.model.params["blocks.0.att.time_decay"][:] = 1e3
@@ -214,40 +228,23 @@ def test_file_that_is_no_training_checkpoint_is_refused(tmp_path):
         Run.load(tmp_path / "m.safetensors")
 
 
-def test_saved_model_comes_back_the_same(tmp_path):
-    model = random_model(vocab_size=256, dtype=np.float32)
-    model.tokenizer, model.metadata = Bytes(), {"corpus": "none"}
-    save(model, tmp_path / "m.safetensors")
-    again = load(tmp_path / "m.safetensors")
-    for name, array in model.params.items():
-        np.testing.assert_array_equal(again.params[name], array)
-    assert again.metadata == model.metadata and again.tokenizer.encode("é") == [195, 169]
-
-
-def test_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), atomic_write(path) as file:
-        file.write(b"new")
-        raise RuntimeError
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-
-
-def test_embedded_corpus_holds_out_every_tenth_topic():
-    corpus = corpora.embedded()
-    assert 0.05 < len(corpus.validation) / len(corpus.train) < 0.2
-    assert len(corpus.train) + len(corpus.validation) > 300_000
-    assert corpus.metadata["python"] in corpus.metadata["corpus"] and len(corpus.metadata["corpus_sha256"]) == 64
-
-
-def test_text_that_is_not_utf8_or_too_short_is_refused(tmp_path):
-    path = tmp_path / "t.txt"
-    path.write_bytes(b"abc\xff" * 20)
-    with pytest.raises(ValueError, match="byte 3 is 0xff"):
-        corpora.from_file(path)
-    path.write_bytes(b"abc")
-    with pytest.raises(ValueError, match="has 3 characters"):
-        corpora.from_file(path)
+@pytest.mark.parametrize("change, message", [
+    (lambda tensors, metadata: tensors.pop("m/emb.weight"), "its arrays m/ are not like its params/"),
+    (lambda tensors, metadata: tensors.update({"best/x": np.ones(1)}), "its arrays best/ are not like"),
+    (lambda tensors, metadata: metadata.update(step=7), "its step is 7 but it holds 0 losses"),
+    (lambda tensors, metadata: metadata.update(step="0"), "its step is '0'"),
+    (lambda tensors, metadata: metadata.update(rng={"state": 1}), "state"),
+    (lambda tensors, metadata: metadata.update(validations=[[1]]), "not enough values"),
+    (lambda tensors, metadata: metadata["train_config"].update(max_steps="many"), "max_steps is 'many'"),
+    (lambda tensors, metadata: metadata.update(metadata=None), "NoneType")])
+def test_a_training_file_that_is_not_whole_is_refused(change, message, tmp_path):
+    path = tmp_path / "run.safetensors"
+    small_run().save(path)
+    tensors, metadata, _ = read_tensors(path)
+    change(tensors, metadata)
+    write_tensors(path, tensors, metadata)
+    with pytest.raises(CheckpointError, match=f"is not a training checkpoint of rwkv_np: .*{message}"):
+        Run.load(path)
 
 
 @pytest.mark.long

@@ -17,6 +17,7 @@ from random_models import random_model
 
 from rwkv_np import RWKV4
 from rwkv_np.training import Run, TrainConfig, WorkerDied, Workers, default_count, train
+from rwkv_np.training.signals import STOP_SIGNALS
 
 ROOT = Path(__file__).parents[2]
 TOKENS = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 40, np.uint8).astype(np.int64)
@@ -167,6 +168,20 @@ def test_a_killed_worker_is_named_and_nothing_is_left_behind():
             workers.loss_and_grads(inputs, targets)
     assert all(p.returncode is not None for p in processes)
     assert_same(model.loss_and_grads(inputs, targets), expected)
+
+
+@posix
+def test_signals_that_ask_everyone_to_stop_leave_the_workers_to_their_parent():
+    model, (inputs, targets) = random_model(), batch()
+    expected = model.loss_and_grads(inputs, targets)
+    with Workers(model, 2) as workers:
+        for worker in workers._workers:
+            for number in STOP_SIGNALS:
+                worker.process.send_signal(number)
+        time.sleep(0.1)
+        assert_same(workers.loss_and_grads(inputs, targets), expected)
+        assert all(worker.process.poll() is None for worker in workers._workers)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(STOP_SIGNALS)
 
 
 @posix

@@ -33,8 +33,9 @@ def test_threads_change_not_a_bit(monkeypatch):
     dout, dstate = rng.normal(size=inputs[-1].shape), rng.normal(size=state.shape)
     monkeypatch.setattr(blocks, "BLOCK_SIZE", 64 * 5)
     results = []
+    monkeypatch.setattr(dyadic, "MAX_THREADS", 3)
     for threads in (1, 3):
-        monkeypatch.setattr(blocks, "thread_limit", lambda threads=threads: threads)
+        monkeypatch.setattr(dyadic, "available_threads", lambda threads=threads: threads)
         results.append(run(inputs, state, dout, dstate))
     assert all((x == y).all() for x, y in zip(*results, strict=True))
 
@@ -42,21 +43,10 @@ def test_threads_change_not_a_bit(monkeypatch):
 def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
     *inputs, _ = draw(np.random.default_rng(2), 64, batch=(4,))
     monkeypatch.setattr(blocks, "BLOCK_SIZE", 64)
-    monkeypatch.setattr(blocks, "thread_limit", lambda: 2)
+    monkeypatch.setattr(dyadic, "available_threads", lambda: 2)
     monkeypatch.setattr(dyadic, "forward", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         wkv6.vjp(*inputs)
-
-
-def test_the_environment_limits_threads_as_it_limits_blas(monkeypatch):
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(blocks.os, "cpu_count", lambda: 5)
-    assert blocks.thread_limit() == 5
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert blocks.thread_limit() == 3
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    assert blocks.thread_limit() == 1
 
 
 def test_blocks_cover_every_token_once():
@@ -87,14 +77,16 @@ def test_what_is_loaded_is_stored_again():
 
 @pytest.mark.parametrize("length", [1, 2, 8, 64])
 def test_the_up_sweep_gives_the_weights_and_the_decayed_ends(length):
-    r, lam, u, k, _, _ = draw(np.random.default_rng(4), length)
-    weights, R, K = np.zeros((2, length, length)), r.copy(), k.copy()
-    log_decay = intra_chunk.up_sweep(R, lam, K, weights)
+    r, lam, u, k, _, _ = draw(np.random.default_rng(4), length, batch=(3,))             # 3 chunks
+    R, Lam, K = (np.moveaxis(x, 0, 1)[:, :, None].copy() for x in (r, lam, k))          # (L, C, B, H, N)
+    weights = np.zeros((3, 1, 2, length, length))
+    log_decay = intra_chunk.up_sweep(R, Lam, K, weights)
     expected = np.tril(wkv6.all_pairs_weights(r, lam, u, k), -1)
-    np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-14 * max(1, np.abs(expected).max(initial=0)))
-    np.testing.assert_allclose(log_decay[0], lam.sum(axis=0), rtol=1e-14)
-    np.testing.assert_allclose(R, r * np.exp(wkv6.parallel.sum_before(lam)), rtol=1e-12, atol=1e-300)
-    np.testing.assert_allclose(K, k * np.exp(wkv6.parallel.sum_before(lam[::-1])[::-1]), rtol=1e-12, atol=1e-300)
+    np.testing.assert_allclose(weights[:, 0], expected, rtol=0, atol=1e-14 * max(1, np.abs(expected).max()))
+    np.testing.assert_allclose(log_decay[0, :, 0], lam.sum(axis=1), rtol=1e-14)
+    before, after = wkv6.parallel.sum_before(lam), wkv6.parallel.sum_before(lam[:, ::-1])[:, ::-1]
+    np.testing.assert_allclose(np.moveaxis(R[:, :, 0], 0, 1), r * np.exp(before), rtol=1e-12, atol=1e-300)
+    np.testing.assert_allclose(np.moveaxis(K[:, :, 0], 0, 1), k * np.exp(after), rtol=1e-12, atol=1e-300)
 
 
 def test_no_exponent_is_positive(monkeypatch):

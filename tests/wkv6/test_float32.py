@@ -54,6 +54,14 @@ def test_sizes_whose_products_leave_the_range_of_float32(sizes):
         assert np.abs(grad - other).max() <= 2e-5 * np.abs(other).max() + 1e-44, name
 
 
+@pytest.mark.parametrize("form", [name for name in FORMS if "all" not in name])
+def test_a_state_that_only_decays_keeps_its_float64(form):
+    r, lam, u, k, v, state = draw(np.random.default_rng(6), 300, state=True, dtype=np.float32)
+    lam[:] = -2.0**-8                                                       # its sums are exact
+    after = FORMS[form](r, lam, u, np.float32(1e-20) * k, v, state)[1]      # what is written does not count
+    assert state_error(after, np.exp(-300 * 2.0**-8) * state) < 1e-13
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rate", [1e-6, 1e-5, 1e-4, 1e-3, 1e-2])
 @pytest.mark.parametrize("constant", [False, True])

@@ -3,6 +3,8 @@
 Errors are relative to the largest |out| of the head.
 """
 
+import tracemalloc
+
 import mpmath
 import numpy as np
 import pytest
@@ -164,6 +166,15 @@ def test_weights_do_not_depend_on_the_blocks_they_are_computed_in(monkeypatch):
     for size in (1, 1000):
         monkeypatch.setattr(wkv6.parallel, "BLOCK_SIZE", size)
         np.testing.assert_allclose(wkv6.all_pairs_weights(r, lam, u, k), whole, rtol=0, atol=1e-15)
+
+
+def test_weights_of_a_long_sequence_are_computed_in_little_memory():
+    r, lam, u, k, _, _ = draw(np.random.default_rng(14), 400, heads=1, n=64)        # T T N: 82 MB
+    tracemalloc.start()
+    wkv6.all_pairs_weights(r, lam, u, k)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * 8 * wkv6.parallel.BLOCK_SIZE < 5 * 400 * 400 * 64 * 8
 
 
 def test_combine_is_associative_and_has_a_neutral_element():

@@ -10,10 +10,10 @@ import pytest
 from wkv7.inputs import draw
 
 from rwkv_np import wkv7
-from rwkv_np.wkv7.fast import slices, threads
+from rwkv_np.wkv7.fast import slices
 
 ARGUMENTS = ("r", "lam", "k", "v", "a", "b")
-MODULES = ("recurrence", "parallel", "gradient", "fast", "fast.slices", "fast.threads", "fast.wy")
+MODULES = ("recurrence", "parallel", "gradient", "fast", "fast.slices", "fast.wy")
 
 
 def backward(*inputs, **options):
@@ -167,18 +167,6 @@ def test_slices_and_threads_change_nothing(monkeypatch, count, size):
         monkeypatch.setattr(slices, name, value)
     for x, y in zip(and_back(*inputs), expected, strict=True):
         np.testing.assert_allclose(x, y, rtol=0, atol=1e-6 * np.abs(y).max())
-
-
-def test_threads_obey_the_limit_of_the_blas_and_the_callers_errstate(monkeypatch):
-    for name in threads.LIMITS:
-        monkeypatch.delenv(name, raising=False)
-    assert threads.available_threads() >= 1
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert threads.available_threads() == 1
-    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
-        threads.in_threads(2, np.exp, [np.array(1.0), np.array(1e4)])
-    with np.errstate(over="ignore"):
-        assert threads.in_threads(2, np.exp, [np.array(0.0), np.array(1e4)]) == [1.0, np.inf]
 
 
 @pytest.mark.parametrize("name", ["", *(f".{module}" for module in MODULES)])

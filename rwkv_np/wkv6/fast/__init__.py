@@ -6,7 +6,7 @@ file                                      the one idea                          
 `intra_chunk`                             pairs inside a chunk, as matrix products   `all_pairs_weights`, `backward`
 `inter_chunk`                             the state from chunk to chunk              `chunked`, `backward`
 `chunks`                                  both together, for a block of chunks       `chunked`, `backward`
-`blocks`                                  blocks that fit the cache, threads         nothing: layout only
+`blocks`                                  blocks that fit the cache                  nothing: layout only
 `dyadic`                                  `vjp`: checks, blocks in order, pullback   `chunked`, `backward`
 ========================================  =========================================  ==============================
 """

@@ -1,16 +1,12 @@
 """Blocks of tokens that fit the cache: how a batch is cut into them, and their layout in memory.
 
 A lane is a few heads of a few sequences; a block is a segment of time of a lane. The blocks of a lane follow
-one another, with the state passed on. Lanes are independent, and run in threads: a NumPy function uses one core,
-but releases the interpreter, so that another thread can use the next.
+one another, with the state passed on. Lanes are independent of each other.
 """
-
-import os
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-BLOCK_SIZE = 2**16      # floats in one array of a block, 256 KB in float32: about ten of them are in use at a time
+BLOCK_SIZE = 2**17      # floats in one array of a block, 512 KB in float32: about ten of them are in use at a time
 
 
 def cut(batch, length, heads, width, chunk):
@@ -34,20 +30,23 @@ def cut(batch, length, heads, width, chunk):
     heads_at_once = max(1, min(heads, BLOCK_SIZE // lane))
     rows_at_once = max(1, BLOCK_SIZE // (lane * max(1, heads)))
     lanes = [(rows, some) for rows in slices(batch, rows_at_once) for some in slices(heads, heads_at_once)]
-    whole = length - length % chunk
-    segments = slices(whole, chunk * max(1, BLOCK_SIZE // (chunk * max(1, width))))
-    return lanes, segments + slices(length, chunk, start=whole)
+    chunks_at_once = max(1, BLOCK_SIZE // (chunk * max(1, width)))
+    segments = [slice(s.start * chunk, s.stop * chunk) for s in slices(length // chunk, chunks_at_once)]
+    if length % chunk:
+        segments.append(slice(length - length % chunk, length))
+    return lanes, segments
 
 
-def slices(stop, at_once, start=0):
-    """Return consecutive slices of at most `at_once` that cover range(start, stop).
+def slices(length, at_most):
+    """Return as few slices as cover range(length), of nearly equal size and at most `at_most`.
 
     Examples
     --------
-    >>> slices(5, 2)
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    >>> slices(9, 4)
+    [slice(0, 3, None), slice(3, 6, None), slice(6, 9, None)]
     """
-    return [slice(i, min(i + at_once, stop)) for i in range(start, stop, at_once)]
+    count = -(-length // at_most)
+    return [slice(length * i // count, length * (i + 1) // count) for i in range(count)]
 
 
 def load(x, lane, segment, chunk, dtype):
@@ -76,20 +75,3 @@ def store(x, lane, segment, block):
     x = x[rows, segment, heads]                                     # (b, t, h, n)
     b, t, h, n = x.shape
     x[...] = block.transpose(2, 1, 0, 3, 4).reshape(b, -1, h, n)[:, :t]
-
-
-def map_lanes(function, *arguments):
-    """Return the results of `function` for all lanes, in their order; in as many threads as BLAS may use."""
-    threads = min(thread_limit(), len(arguments[0]))
-    if threads <= 1:
-        return list(map(function, *arguments))
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, *arguments))
-
-
-def thread_limit():
-    """Return how many threads the environment allows BLAS; where it says nothing, the number of cores."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name])
-    return os.cpu_count() or 1

@@ -1,7 +1,7 @@
 """All chunks of a block of tokens: their outputs, and the way back.
 
-With R, K what `up_sweep` makes of r and k, A the weights of the pairs in a chunk, the bonus on their diagonal,
-and S the state at the start of a chunk, every chunk is four matrix products::
+With R, K what `up_sweep` makes of r and k, A the weights of the pairs in a chunk, the bonus on their
+diagonal, and S the state at the start of a chunk, every chunk is four matrix products::
 
     out = A V + R S                 the tokens of the chunk, and what was before it
     S  <-  e^(sum of lam) S + K^T V
@@ -11,9 +11,9 @@ Differentiating each product, with g the gradient of out and E that of the state
     dA = g V^T      dR = g S^T      dK = V E^T      dV = A^T g + K E
     E  <-  e^(sum of lam) E + R^T g                 one chunk back
 
-Arrays are (L, C, B, H, N): token in the chunk, chunk, sequence, head, channel. L is a power of two; tokens that
-only fill up a chunk have lam = r = k = v = 0, which leaves every other result as it is.
-Plain twins: `rwkv_np.wkv6.chunked`, `rwkv_np.wkv6.backward`. Derived in docs/dyadic.md.
+Arrays are (L, C, B, H, N): token in the chunk, chunk, sequence, head, channel. L is a power of two;
+tokens that only fill up a chunk have lam = r = k = v = 0, which leaves every other result as it is. Plain
+twins: `rwkv_np.wkv6.chunked`, `rwkv_np.wkv6.backward`. Derived in docs/dyadic.md.
 """
 
 import numpy as np
@@ -47,9 +47,9 @@ def forward(r, lam, k, v, u, state):
     A, decay, _ = decay_to_ends(r, lam, k, u)
     V, R, K = matrices(v), matrices(r), matrices(k)
     starts, state = chunk_starts(transpose(K) @ V, decay, state)
-    out = A @ V
+    out = A @ V                                                                 # (C, B, H, L, M)
     out += R @ starts
-    return np.moveaxis(out, -2, 0), starts, state
+    return out.transpose(3, 0, 1, 2, 4), starts, state
 
 
 def backward(r, lam, k, v, dout, u, starts, dstate):
@@ -83,35 +83,33 @@ def backward(r, lam, k, v, dout, u, starts, dstate):
     dr, dk = np.empty_like(r), np.empty_like(k)
     np.matmul(g, transpose(starts), out=matrices(dr))
     np.matmul(V, transpose(ends), out=matrices(dk))
-    dlog_decay = sum_to(np.einsum("...nm,...nm->...n", ends, starts)[None], log_decay.shape[1:]) * np.exp(log_decay)
+    dlog_decay = sum_to(np.einsum("...nm,...nm->...n", ends, starts)[None], log_decay.shape) * np.exp(log_decay)
     dlam = down_sweep(dA, dr, dk, dlog_decay, levels)
 
-    through_bonus = np.moveaxis(diagonal(dA), -1, 0)[..., None] * u             # (L, C, B, H, N)
-    dr += through_bonus * k_in
-    through_bonus *= r_in
-    dk += through_bonus
-    return dr, dlam, dk, np.moveaxis(dV, -2, 0), bonus_gradient(dA, r_in, k_in), dstate
+    c = diagonal(dA)[..., None]                                                 # (L, C, B, H, 1)
+    c_k = c * k_in
+    du = np.einsum("tcbhn,tcbhn->cbhn", c_k, r_in).sum(axis=(0, 1), dtype=np.float64)       # (H, N)
+    c_k *= u
+    dr += c_k
+    r_in *= c
+    r_in *= u
+    dk += r_in
+    return dr, dlam, dk, dV.transpose(3, 0, 1, 2, 4), du, dstate
 
 
 def decay_to_ends(r, lam, k, u, levels=None):
     """Run the up-sweep on r and k in place; return A, the decay of each chunk in float64, and its logarithm."""
     chunks, length = r.shape[1], len(r)
     A = np.zeros((*r.shape[1:-1], length, length), r.dtype)                     # (C, B, H, L, L)
-    diagonal(A)[...] = np.moveaxis(np.einsum("...n,...n->...", r, u * k), 0, -1)
+    np.einsum("...n,...n->...", r, u * k, out=diagonal(A))
     log_decay = up_sweep(r, lam, k, A, levels)                                  # (1, C, B, H, N)
     decay = np.exp(log_decay[0].astype(np.float64))[..., None]
     return A, np.broadcast_to(decay, (chunks, *decay.shape[1:])), log_decay
 
 
-def bonus_gradient(dA, r, k):
-    """Return the gradient of u, (H, N) in float64: the sum over all tokens of (dA_tt) r_t k_t."""
-    by_chunk = np.einsum("cbhl,lcbhn,lcbhn->cbhn", diagonal(dA), r, k)
-    return by_chunk.sum(axis=(0, 1), dtype=np.float64)
-
-
 def matrices(x):
     """Return the matrices whose rows are tokens: (L, C, B, H, n) -> (C, B, H, L, n), a view."""
-    return np.moveaxis(x, 0, -2)
+    return x.transpose(1, 2, 3, 0, 4)
 
 
 def transpose(x):
@@ -120,5 +118,5 @@ def transpose(x):
 
 
 def diagonal(A):
-    """Return the diagonals of matrices: (..., L, L) -> (..., L), a view that can be written to."""
-    return np.einsum("...ii->...i", A)
+    """Return the diagonals of matrices, token first: (C, B, H, L, L) -> (L, C, B, H), a view that can be written to."""
+    return np.einsum("cbhtt->tcbh", A)

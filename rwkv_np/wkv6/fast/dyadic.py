@@ -1,7 +1,7 @@
 """The operator with its pullback: the blocks of a lane one after another, lanes in threads.
 
-The pullback keeps the state at the start of every chunk, N M floats per head for every `CHUNK` tokens, and reads
-the arguments again; all else is computed a second time.
+The pullback keeps the state at the start of every chunk, N M floats per head for every `CHUNK` tokens,
+and reads the arguments again; all else is computed a second time.
 
 Plain twins: `rwkv_np.wkv6.chunked` for the results, `rwkv_np.wkv6.backward` for the gradients.
 """
@@ -12,11 +12,13 @@ import math
 
 import numpy as np
 
+from ...fast.threads import available_threads, in_threads
 from ..checks import check_chunk, check_dout, check_inputs, check_state
 from ..gradient import Gradients
-from .blocks import cut, load, map_lanes, store
+from .blocks import cut, load, store
 from .chunks import backward, forward
 
+MAX_THREADS = 2         # of more, most would wait for the interpreter, which runs one thread at a time between calls
 CHUNK = 32      # at 16 tokens the states of the chunks take longer, at 64 the pairs inside them
 
 
@@ -94,7 +96,8 @@ def vjp(r, lam, u, k, v, state=None, chunk: int | None = None):
         last[lane] = S
         return all_starts
 
-    starts_of_lanes = map_lanes(forward_lane, lanes)
+    threads = min(available_threads(), MAX_THREADS)
+    starts_of_lanes = in_threads(threads, forward_lane, lanes)
 
     def pullback(dout, dstate=None):
         dout = check_dout(dout, v.shape)
@@ -103,7 +106,8 @@ def vjp(r, lam, u, k, v, state=None, chunk: int | None = None):
         dr, dlam, dk, dv = (np.zeros(x.shape, x.dtype) for x in (r4, lam4, k4, v4))
         dstate4, dout4 = np.empty_like(state4), dout.reshape(v4.shape)
 
-        def backward_lane(lane, all_starts):
+        def backward_lane(lane_and_starts):
+            lane, all_starts = lane_and_starts
             E, du, dlam_constant = dlast[lane], 0.0, 0.0
             for segment, starts in zip(reversed(segments), reversed(all_starts), strict=True):
                 blocks = [load(x, lane, segment, L, dtype) for x in (r4, lam4, k4, v4, dout4)]
@@ -118,7 +122,8 @@ def vjp(r, lam, u, k, v, state=None, chunk: int | None = None):
             return du, dlam_constant
 
         du, dlam_constant = np.zeros((2, *u.shape))
-        for (_, some), sums in zip(lanes, map_lanes(backward_lane, lanes, starts_of_lanes), strict=True):
+        sums_of_lanes = in_threads(threads, backward_lane, list(zip(lanes, starts_of_lanes, strict=True)))
+        for (_, some), sums in zip(lanes, sums_of_lanes, strict=True):
             du[some] += sums[0]
             dlam_constant[some] += sums[1]
         if constant:
@@ -135,15 +140,14 @@ def power_of_two(n):
 
 
 def work_dtype(factors, others):
-    """Return the dtype for the inside of chunks: float64, or float32 for factors whose products it can hold.
+    """Return the dtype for the inside of chunks: that of the factors, unless their products leave its range.
 
-    No sum of products of the arrays exceeds the product of their Euclidean norms (Cauchy and Schwarz). Where
-    that leaves the range of float32, or where the factors are so small that their product does, float64 holds it.
+    The products of r, k, v and dout are taken in another order than in the recurrence. Where float32
+    cannot hold the product of the largest entries of all arrays, with room for the sums, or where that of
+    the factors alone is too small for it, or 0, chunks run in float64.
     """
     if factors[0].dtype == np.float64:
         return np.float64
-    with np.errstate(over="ignore"):                                                    # an infinite norm does not fit
-        norms = [float(np.linalg.norm(x)) for x in [*factors, *others]]
-    means = [norm / math.sqrt(max(1, x.size)) for norm, x in zip(norms, factors, strict=False)]     # root mean squares
-    largest, smallest = math.prod(max(1.0, x) for x in norms), math.prod(min(1.0, x) for x in means)
-    return np.float32 if largest < 1e36 and smallest > 1e-28 else np.float64
+    sizes = [max(float(x.max(initial=0)), -float(x.min(initial=0))) for x in [*factors, *others]]
+    largest, smallest = math.prod(max(1.0, x) for x in sizes), math.prod(min(1.0, x) for x in sizes[:len(factors)])
+    return np.float32 if largest < 1e28 and smallest > 1e-28 else np.float64

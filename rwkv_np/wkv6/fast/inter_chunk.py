@@ -1,11 +1,12 @@
 """From chunk to chunk: the states at the starts of the chunks, and on the way back their gradients at the ends.
 
-A chunk writes K^T V, its keys decayed to its end; until then the state that it started from decays as a whole::
+A chunk writes K^T V, its keys decayed to its end; until then the state that it started from decays as a
+whole::
 
     S  <-  e^(sum of lam in the chunk) S + K^T V
 
-One step per chunk, in float64 for any dtype of the inputs: rounding that leans one way over thousands of chunks
-would be a wrong decay. Plain twins: `rwkv_np.wkv6.chunked`, `rwkv_np.wkv6.backward`.
+One step per chunk, in float64 for any dtype of the inputs: rounding that leans one way over thousands of
+chunks would be a wrong decay. Plain twins: `rwkv_np.wkv6.chunked`, `rwkv_np.wkv6.backward`.
 """
 
 import numpy as np
@@ -41,8 +42,8 @@ def chunk_starts(written, decay, state):
 def chunk_end_gradients(read, decay, dstate):
     """Return the gradient of the state at the end of every chunk, and that of the state before the first.
 
-    The adjoint of `chunk_starts`, with R^T dout, what the outputs of a chunk read of its first state, in the
-    place of what it wrote. Arguments and results are shaped as there.
+    The adjoint of `chunk_starts`, with R^T dout, what the outputs of a chunk read of its first state, in
+    the place of what it wrote. Arguments and results are shaped as there.
     """
     ends = np.empty_like(read)
     for c in reversed(range(len(read))):

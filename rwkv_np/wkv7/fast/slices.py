@@ -7,10 +7,10 @@ short loop.
 
 import numpy as np
 
+from ...fast.threads import available_threads, in_threads
 from ..gradient import Gradients, check_gradients
 from ..parallel import MIN_LAM, check_chunk
 from ..recurrence import check_arguments
-from .threads import available_threads, in_threads
 from .wy import wy
 
 CHUNK = 16              # measured: 8 makes the loop over chunks longer, 32 and 64 the L x L products larger

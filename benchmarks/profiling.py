@@ -11,7 +11,8 @@ import rwkv_np
 PACKAGE = Path(rwkv_np.__file__).parent
 PURPOSES = {
     "linear": "matrix products", "mixed_linear": "mixes of two tokens and their products",
-    "normalise": "layer norms", "layer_norm": "layer norms", "sigmoid": "gates and max(k, 0)^2", "squared_relu": "gates and max(k, 0)^2",
+    "normalise": "layer norms", "layer_norm": "layer norms",
+    "sigmoid": "gates and max(k, 0)^2", "squared_relu": "gates and max(k, 0)^2",
     "embedding": "embedding and loss", "softmax_cross_entropy": "embedding and loss", "Adam": "Adam"}
 
 

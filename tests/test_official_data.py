@@ -126,7 +126,7 @@ def test_the_model_that_reverses_numbers_does(suffix, data_dir):
     assert sum(right) >= len(right) - 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_reverses_as_well_as_its_maker_says(data_dir):
     """37,798 of 37,800 digits, each predicted after the right ones before it: as he counts, over as many numbers.
 

@@ -274,7 +274,8 @@ def test_the_page_of_the_book_loads_its_models_from_beside_it(files, browser):
         server.shutdown()
 
 
-@pytest.mark.parametrize("generation", [4, pytest.param(7, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("generation", [4, 7])
 def test_memory_stays_the_same_over_20000_bytes(tab, generation):
     choose(tab, generation)
     debugger = tab.context.new_cdp_session(tab)

@@ -16,7 +16,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals differ on Wi
 
 
 @posix
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("count", [4, pytest.param(40, marks=pytest.mark.long)])
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on(count, tmp_path):
     assert faults.stopped(tmp_path, count) == (count, [])

@@ -56,7 +56,7 @@ def test_a_clamp_of_any_value(low):
     assert "the decay is clamped" in report.causes()[0][1], str(report)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("what", CHECKS)
 def test_half_precision(what):
     check, kernel, bugs = CHECKS[what]

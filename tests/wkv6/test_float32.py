@@ -62,7 +62,7 @@ def test_a_state_that_only_decays_keeps_its_float64(form):
     assert state_error(after, np.exp(-300 * 2.0**-8) * state) < 1e-13
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("rate", [1e-6, 1e-5, 1e-4, 1e-3, 1e-2])
 @pytest.mark.parametrize("constant", [False, True])
 def test_the_state_does_not_drift_over_131072_tokens(rate, constant):
@@ -77,7 +77,7 @@ def test_the_state_does_not_drift_over_131072_tokens(rate, constant):
         assert state_error(after, expected_after) < 1e-6 and error(out, expected) < 1e-6
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_float32_state_or_decay_would_drift():
     rate, length = np.float32(1e-6), 2**17
     kv = np.random.default_rng(4).uniform(0.25, 2.25, (length, 64)).astype(np.float32)

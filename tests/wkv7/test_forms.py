@@ -160,7 +160,7 @@ def test_float32_is_within_3e_6_of_float64_at_every_chunk_length():
             assert state_error(state, expected_state) < 1e-5, name
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("rate", [1e-2, 1e-4, 1e-6])
 def test_float32_states_do_not_drift_over_long_sequences(rate):
     inputs = draw(np.random.default_rng(11), 2**16, 1, 8, dtype=np.float32, lam=-rate, state=True)

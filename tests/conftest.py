@@ -1,6 +1,7 @@
 """For all tests: the folder of real data, and what `-m` skips."""
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -13,6 +14,16 @@ hypothesis.settings.register_profile("no deadline", parent=hypothesis.settings()
 hypothesis.settings.load_profile("no deadline")
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_as_in_a_terminal():
+    """A shell ignores some signals for what it starts in the background; tests send them to this process."""
+    for name, handler in (("SIGINT", signal.default_int_handler), ("SIGTERM", signal.SIG_DFL),
+                          ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)                    # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -99,17 +99,26 @@ def test_the_picture_is_the_state_of_rwkv_7(tab, files):
             assert abs(seen[:, 33 * head:33 * head + 32] - matrix).max() < 0.51 / 255 + 1e-6
 
 
+def assert_becomes(tab, read, expected):
+    """Assert that what is read off the page is `expected` within ten seconds: the page is drawn after it has read."""
+    for _ in range(200):
+        if read() == expected:
+            return
+        tab.wait_for_timeout(50)
+    assert read() == expected
+
+
 def test_what_it_expects_is_the_softmax(tab, files):
     type_text(tab, "The value of ")
     logits, _ = rwkv_np.load(files[4], np.float64).forward(list(b"The value of "), last_only=True)
     p = probabilities(logits)
     best = np.argsort(-p)[:8]
-    names = tab.locator(".next .byte").all_inner_texts()
-    assert names == [{32: "␣", 10: "⏎"}.get(int(b), chr(b)) for b in best]
-    shares = tab.locator(".next .share").all_inner_texts()
-    assert shares == [f"{100 * p[b]:.1f}%" if p[b] >= 5e-4 else "< 0.1%" for b in best]
+    assert_becomes(tab, tab.locator(".next .byte").all_inner_texts,
+                   [{32: "␣", 10: "⏎"}.get(int(b), chr(b)) for b in best])
+    assert_becomes(tab, tab.locator(".next .share").all_inner_texts,
+                   [f"{100 * p[b]:.1f}%" if p[b] >= 5e-4 else "< 0.1%" for b in best])
     tab.locator(".next button").first.click()
-    assert tab.locator(".rwkv-live textarea").input_value() == "The value of " + chr(best[0])
+    assert_becomes(tab, tab.locator(".rwkv-live textarea").input_value, "The value of " + chr(best[0]))
 
 
 @pytest.mark.parametrize("generation", [4, 7])

@@ -1,4 +1,4 @@
-"""What the page "RWKV live" needs beside its scripts: the weights, and itself as a single file.
+"""Write what the page "RWKV live" needs beside its scripts: the weights, and itself as a single file.
 
 A page that is opened from disk may load scripts but no other files. So the weights are written as scripts, the bytes of
 each .safetensors in base64. `python docs/rwkv_live.py FOLDER` writes the same into FOLDER, without the book.

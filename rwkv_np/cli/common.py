@@ -1,4 +1,4 @@
-"""What several commands share: the error for wrong usage, the options that name a model, how to call the program."""
+"""Shared by several commands: the error for wrong usage, the options that name a model, how to call the program."""
 
 import shlex
 import shutil

@@ -1,1 +1,1 @@
-"""What is arranged for speed outside the operators. Each function names what it must equal."""
+"""Code arranged for speed outside the operators. Each function names what it must equal."""

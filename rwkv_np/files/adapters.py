@@ -26,7 +26,7 @@ SAVED = re.compile(r"\.modules_to_save(\.[\w-]+)?(?=\.(weight|bias)$)")
 
 
 class Adapter(NamedTuple):
-    """What an adapter changes.
+    """The changes that an adapter makes.
 
     Attributes
     ----------

@@ -77,7 +77,7 @@ def read(data) -> tuple[dict, dict]:
 
 
 class Budget:
-    """What the values of a file may amount to: dicts that hold each other would have no end.
+    """A limit on the values of a file: dicts that hold each other would have no end.
 
     Parameters
     ----------

@@ -84,7 +84,7 @@ def interleaved(names, rounds, threads):
 
 
 def missing(name):
-    """What a contender needs and is not here, or None."""
+    """Return what a contender needs and is not installed, or None."""
     if name == "decode_rwkv_cpp":
         return None if os.environ.get("RWKV_CPP") else "the shared library of rwkv.cpp (--rwkv-cpp)"
     package = NEEDS.get(name.split("_")[-1])

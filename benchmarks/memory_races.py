@@ -1,4 +1,4 @@
-"""Which memory can do what: small models of all four generations, trained on tasks that only a memory can solve.
+"""Race small models of all four generations, trained on tasks that only a memory can solve.
 
     python -m benchmarks.memory_races                     # all runs that are not stored yet
     python -m benchmarks.memory_races --task recall       # of one task

@@ -1,4 +1,4 @@
-"""How likely a given continuation is."""
+"""Score given continuations by their log-likelihood."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What the engine works on: a `Case`, and an `Operator`, which `wkv4.py`, `wkv6.py` and `wkv7.py` fill in."""
+"""The engine's data: a `Case`, and an `Operator`, which `wkv4.py`, `wkv6.py` and `wkv7.py` fill in."""
 
 from typing import NamedTuple
 
@@ -42,7 +42,7 @@ class Case(NamedTuple):
 
 
 class Operator:
-    """All that the engine has to know about one operator.
+    """An operator as the engine sees it.
 
     Subclasses set the attributes and give the methods that raise NotImplementedError here.
 

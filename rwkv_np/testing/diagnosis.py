@@ -20,7 +20,7 @@ LARGEST = {"float16": 65504.0, "bfloat16": 3.3e38, "float32": 3.4e38, "float64":
 
 
 class Evidence(NamedTuple):
-    """What a kernel returned in one case, and what it should have returned.
+    """The results of a kernel in one case, and those that it should have returned.
 
     Attributes
     ----------

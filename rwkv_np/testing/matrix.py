@@ -1,4 +1,4 @@
-"""What WKV-6 and WKV-7 have in common: a matrix for a state, axes (..., T, H, N), how errors are measured, causes."""
+"""Shared by WKV-6 and WKV-7: a matrix for a state, axes (..., T, H, N), how errors are measured, causes."""
 
 import numpy as np
 

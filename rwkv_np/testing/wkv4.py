@@ -14,7 +14,7 @@ NOT_FINITE = "not finite although no exponential can overflow: memory that is no
 
 
 class WKV4(Operator):
-    """What the engine has to know about WKV-4; the reference is `wkv4.recurrent` in float64."""
+    """Describe to the engine WKV-4; the reference is `wkv4.recurrent` in float64."""
 
     name, arguments, timed = "WKV-4", ("w", "u", "k", "v"), ("k", "v")
     time_axis, axes = -2, "batch ..., time, channel"

@@ -21,7 +21,7 @@ LARGE = 1e4, 60.0       # a token so much larger than others; the second in floa
 
 
 class WKV6(MatrixOperator):
-    """What the engine has to know about WKV-6; the reference is `wkv6.recurrent` in float64."""
+    """Describe to the engine WKV-6; the reference is `wkv6.recurrent` in float64."""
 
     name, arguments, timed = "WKV-6", ("r", "lam", "u", "k", "v"), ("r", "lam", "k", "v")
     orientation, key_axis = "(..., H, N, M), S[key, value]", -2

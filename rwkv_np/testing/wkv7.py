@@ -27,7 +27,7 @@ STRONGEST = -0.605      # rounded to any dtype it is still above -e^-0.5 = -0.60
 
 
 class WKV7(MatrixOperator):
-    """What the engine has to know about WKV-7; the reference is `wkv7.recurrent` in float64."""
+    """Describe to the engine WKV-7; the reference is `wkv7.recurrent` in float64."""
 
     name, arguments, timed = "WKV-7", ("r", "lam", "k", "v", "a", "b"), ("r", "lam", "k", "v", "a", "b")
     orientation, key_axis = "(..., H, M, N), S[value, key]", -1

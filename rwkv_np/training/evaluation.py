@@ -1,4 +1,4 @@
-"""How well a model predicts a text."""
+"""Measure how well a model predicts a text."""
 
 import numpy as np
 

@@ -112,7 +112,7 @@ def all_pairs_weights(r, lam, k, a, b):
 
 
 class Transition(NamedTuple):
-    """What a segment of tokens does to a state, whatever the state: S -> S A + B.
+    """The effect of a segment of tokens on a state, whatever the state: S -> S A + B.
 
     A : (..., H, N, N); for one token diag(w) + a b^T
     B : (..., H, M, N); for one token v k^T

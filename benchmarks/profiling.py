@@ -10,13 +10,14 @@ import rwkv_np
 
 PACKAGE = Path(rwkv_np.__file__).parent
 PURPOSES = {
-    "linear": "matrix products", "_linear_pullback": "matrix products", "mixed_linear": "mixes of two tokens",
-    "layer_norm": "layer norms", "sigmoid": "gates and max(k, 0)^2", "squared_relu": "gates and max(k, 0)^2",
+    "linear": "matrix products", "mixed_linear": "mixes of two tokens and their products",
+    "normalise": "layer norms", "layer_norm": "layer norms",
+    "sigmoid": "gates and max(k, 0)^2", "squared_relu": "gates and max(k, 0)^2",
     "embedding": "embedding and loss", "softmax_cross_entropy": "embedding and loss", "Adam": "Adam"}
 
 
 def shares(work, runs):
-    """Milliseconds of a run of `work` by purpose, most first. What NumPy takes counts for the line that called it."""
+    """Return the milliseconds of a run of `work` by purpose, most first; NumPy's count for the line that called it."""
     profile = cProfile.Profile()
     work()
     with profile:
@@ -41,11 +42,11 @@ def shares(work, runs):
 
 
 def _purpose(path, line):
-    """What a line of the package is for; None for one elsewhere."""
+    """Return what a line of the package is for; None for one elsewhere."""
     path = Path(path)
     if PACKAGE not in path.parents:
         return None
-    if path.parent.name == "wkv4":
+    if any(part.startswith("wkv") for part in path.relative_to(PACKAGE).parts):
         return "WKV"
     name = next((name for first, last, name in _definitions(path) if first <= line <= last), None)
     return PURPOSES.get(name, "the rest")

@@ -13,9 +13,8 @@ W rank of the decay.
 
 import numpy as np
 
-from . import wkv6
-from .activations import sigmoid, silu, squared_relu, tanh
-from .fast.mixing import mixed_linear
+from . import rwkv4, wkv6
+from .activations import silu, tanh
 from .fast.reductions import rows, sum_rows
 from .language_model import LanguageModel
 from .ops import group_norm, lerp, linear, low_rank, token_shift
@@ -179,7 +178,7 @@ def log_decay(x_w, time_decay, w1, w2):
 
 
 def channel_mixing(x, x_prev, *, time_maa_r, time_maa_k, receptance, key, value):
-    """Compute RWKV-5's channel mixing, with ratios of the previous token.
+    """Compute RWKV-4's channel mixing, with ratios that are shares of the previous token.
 
     x: (..., T, D); x_prev: (..., D); time_maa_r, time_maa_k: (D,); receptance: (D, D); key: (F, D); value: (D, F).
     Returns y (..., T, D), and ``pullback(dy) -> dx, grads``.
@@ -190,21 +189,15 @@ def channel_mixing(x, x_prev, *, time_maa_r, time_maa_k, receptance, key, value)
     >>> channel_mixing(np.ones((3, 8), np.float32), np.zeros(8), **p)[0].shape
     (3, 8)
     """
-    # mixed_linear takes the share of the current token; time_maa_r is that of the previous one.
-    r, pull_r = mixed_linear(x, x_prev, 1 - time_maa_r, receptance)             # (..., T, D)
-    k, pull_k = mixed_linear(x, x_prev, 1 - time_maa_k, key)                    # (..., T, F)
-    h, pull_h = squared_relu(k)                                                 # (..., T, F)
-    v, pull_v = linear(h, value)                                                # (..., T, D)
-    gate, pull_gate = sigmoid(r)                                                # (..., T, D)
+    y, pull = rwkv4.channel_mixing(x, x_prev, time_mix_r=1 - time_maa_r, time_mix_k=1 - time_maa_k,
+                                   receptance=receptance, key=key, value=value)
 
     def pullback(dy):
-        dh, dvalue = pull_v(dy * gate)
-        dx_k, _, dmix_k, dkey = pull_k(*pull_h(dh))
-        dx_r, _, dmix_r, dreceptance = pull_r(*pull_gate(dy * v))
-        return dx_k + dx_r, {"time_maa_r": -dmix_r, "time_maa_k": -dmix_k,
-                             "receptance": dreceptance, "key": dkey, "value": dvalue}
+        dx, grads = pull(dy)
+        dmix_r, dmix_k = grads.pop("time_mix_r"), grads.pop("time_mix_k")       # of the share of the current token
+        return dx, grads | {"time_maa_r": -dmix_r, "time_maa_k": -dmix_k}
 
-    return gate * v, pullback
+    return y, pullback
 
 
 # For one token
@@ -252,10 +245,8 @@ def channel_mixing_step(x, x_prev, *, time_maa_r, time_maa_k, receptance, key, v
     >>> channel_mixing_step(np.ones(8, np.float32), np.zeros(8), **p).shape
     (8,)
     """
-    delta = x_prev - x
-    r = (x + delta * time_maa_r) @ receptance.mT                                # (..., D)
-    k = (x + delta * time_maa_k) @ key.mT                                       # (..., F)
-    return sigmoid(r)[0] * (squared_relu(k)[0] @ value.mT)                      # (..., D)
+    return rwkv4.channel_mixing_step(x, x_prev, time_mix_r=1 - time_maa_r, time_mix_k=1 - time_maa_k,
+                                     receptance=receptance, key=key, value=value)
 
 
 class RWKV6(MatrixModel):

@@ -58,7 +58,7 @@ def executed():
 
 
 def test_all_are_here():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02d}" for n in range(14)]
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02d}" for n in range(16)]
     assert sum(path.stat().st_size for path in NOTEBOOKS) < 5e6
 
 

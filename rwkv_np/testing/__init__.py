@@ -32,7 +32,8 @@ def check_wkv4(kernel, dtype: str = "float32", supports_state: bool = True, max_
     ----------
     kernel : callable
         ``kernel(w, u, k, v, state) -> out, state`` with w, u: (C,), where w is the decay rate, and k, v: (..., T, C),
-        all in `dtype`. The state is None at first; the states that the kernel gets later are its own.
+        all in `dtype`. The state is None at first; the states that the kernel gets later are its own. It must not
+        write to what it is given, and a later call must not change what it has returned.
     dtype : {"float16", "bfloat16", "float32", "float64"}
         bfloat16 arrays are those of `ml_dtypes`.
     supports_state : bool

@@ -22,7 +22,8 @@ class Case(NamedTuple):
     prepare : str
         How the arrays lie in memory: "", "strided", "transposed" or "read-only".
     tags : tuple of str
-        What the case is about, for those who look for the cause of an error.
+        What the case is about: "degenerate" where mistakes look alike, "again" where the kernel is called again,
+        and others for those who look for the cause of an error.
     dout, state, dstate : array or None
         For gradients: the gradient of the output (None for a random one), the initial state, and the gradient of the
         final state.
@@ -124,11 +125,12 @@ class Operator:
         """Return whether an output with these errors is right, but in low precision."""
         return error.max() <= (self.hard_limit if case.hard else imprecise_limit(tolerance))
 
-    def output_cause(self, case, inputs, got, expected):
-        """Return the likeliest cause of a wrong output, or None."""
+    def readings(self, wrong, right):
+        """Return the `Reading`s of wrong outputs: the mistakes that may explain them; both are lists of `Evidence`."""
+        return []
 
     def state_cause(self, got, expected):
         """Return the likeliest cause of a wrong state, or None; both are dicts of arrays."""
 
-    def gradient_cause(self, case, inputs, dout, got, expected, errors):
-        """Return the likeliest cause of wrong gradients, or None; `got`, `expected`, `errors` are dicts by name."""
+    def gradient_cause(self, evidence):
+        """Return the likeliest cause of wrong gradients in one case, or None; see `diagnosis.Evidence`."""

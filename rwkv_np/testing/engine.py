@@ -7,11 +7,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from .again import call_again, call_gradients_again, leaves, same, unpack
+from .diagnosis import explain
 from .judge import judge_gradients, judge_output, judge_state, name_gradients, wrong
 from .precision import dtype_name, round_to, to_float64
 from .report import Report
-
-MAX_EXPLAINED = 10      # causes are looked for until so many are found: a mistake that many cases show has one cause
 
 
 def check_forward(operator, kernel, dtype="float32", supports_state=True, max_length=2048, slow=False, strict=False,
@@ -20,17 +20,22 @@ def check_forward(operator, kernel, dtype="float32", supports_state=True, max_le
     dtype = dtype_name(dtype)
     tolerance = operator.tolerance(dtype)
     prepared, not_judged = select(operator, "cases", dtype, supports_state, slow, max_length)
-    results = []
+    judged = []
     for case, given, inputs, expected in prepared:
-        explain = sum(r.cause is not None for r in results) < MAX_EXPLAINED
-        results.append(run_case(operator, kernel, case, given, inputs, expected, tolerance, supports_state, explain))
+        found = run_case(operator, kernel, case, given, inputs, expected, tolerance, supports_state, dtype)
+        judged.append(found)
         if exchange_states and case.cuts:
-            results += exchange(operator, kernel, case, given, inputs, expected, tolerance, dtype)
+            judged += exchange(operator, kernel, case, given, inputs, expected, tolerance, dtype)
+        if "again" in case.tags and found[1] is not None:
+            segment = [cut(operator, lay_out(operator, case, given)[0], *edges) for edges in segments(operator, case)]
+            judged += [(r, None) for r in call_again(kernel, case, segment, tolerance, supports_state)]
     if not supports_state:
         not_judged.append("the state, as supports_state is False")
     elif not exchange_states:
         not_judged.append("the layout of the state (exchange_states=True, if it is that of the reference)")
-    return conclude(Report(f"{operator.name} in {dtype}", results, tolerance, strict, not_judged), raise_on_failure)
+    results, examined = explain(operator, judged)
+    title = f"{operator.name} in {dtype}"
+    return conclude(Report(title, results, tolerance, strict, not_judged, examined), raise_on_failure)
 
 
 def check_backward(operator, kernel, dtype="float32", supports_state=True, max_length=2048, slow=False, strict=False,
@@ -39,7 +44,7 @@ def check_backward(operator, kernel, dtype="float32", supports_state=True, max_l
     dtype = dtype_name(dtype)
     tolerance = operator.gradient_tolerance(dtype)
     prepared, not_judged = select(operator, "gradient_cases", dtype, supports_state, slow, max_length)
-    results = []
+    judged = []
     for case, given, inputs, (dout, state, dstate, expected) in prepared:
         arrays, before = lay_out(operator, case, given | {"dout": round_to(dout, dtype)})
         states = (copy_state(state), copy_state(dstate)) if supports_state else ()
@@ -47,19 +52,24 @@ def check_backward(operator, kernel, dtype="float32", supports_state=True, max_l
             with np.errstate(all="ignore"):
                 returned = kernel(*arrays.values(), *states)
         except Exception as error:      # whatever a kernel raises is its failure, not the engine's
-            results.append(wrong(case, f"it raised {type(error).__name__}: {error}"))
+            judged.append((wrong(case, f"it raised {type(error).__name__}: {error}"), None))
             continue
         touched = [name for name, a in arrays.items() if not np.array_equal(a, before[name])]
+        touched += [name for name, *pair in zip(("state", "dstate"), states, (state, dstate), strict=False)
+                    if not same(*map(leaves, pair))]
         try:
             got = name_gradients(operator, case, returned, expected)
         except TypeError as error:
-            results.append(wrong(case, str(error)))
+            judged.append((wrong(case, str(error)), None))
             continue
-        results.append(judge_gradients(operator, case, inputs, dout, got, expected, tolerance, dtype, touched))
+        judged.append(judge_gradients(operator, case, inputs, dout, got, expected, tolerance, dtype, touched))
+        if "again" in case.tags and not touched:
+            judged += [(r, None) for r in call_gradients_again(kernel, case, [*arrays.values()], states, tolerance)]
     if not supports_state:
         not_judged.append("gradients of states, as supports_state is False")
     title = f"gradient of {operator.name} in {dtype}"
-    return conclude(Report(title, results, tolerance, strict, not_judged), raise_on_failure)
+    results, examined = explain(operator, judged)
+    return conclude(Report(title, results, tolerance, strict, not_judged, examined), raise_on_failure)
 
 
 def conclude(report, raise_on_failure):
@@ -108,34 +118,26 @@ def prepare_case(operator, kind, case, dtype):
     return case, given, inputs, (dout, state, dstate, operator.backward(inputs, dout, state, dstate))
 
 
-def run_case(operator, kernel, case, given, inputs, expected, tolerance, supports_state, explain):
-    """Return the `Result` of one forward case."""
+def run_case(operator, kernel, case, given, inputs, expected, tolerance, supports_state, dtype):
+    """Return the `Result` of one forward case, and the `Evidence` or None."""
     arrays, before = lay_out(operator, case, given)
-    state, outs = None, []
+    state, outs, kept = None, [], True
     for start, stop in segments(operator, case):
+        given_state, state_before = state, leaves(state)
         try:
             with np.errstate(all="ignore"):
                 returned = kernel(*cut(operator, arrays, start, stop), state)
         except Exception as error:      # whatever a kernel raises is its failure, not the engine's
-            return wrong(case, f"it raised {type(error).__name__}: {error}")
+            return wrong(case, f"it raised {type(error).__name__}: {error}"), None
         try:
             out, state = unpack(returned, supports_state)
             outs.append(check_segment(operator, to_float64(out), expected, start, stop))
         except (TypeError, ValueError) as error:
-            return wrong(case, f"out: {error}")
-    touched = [name for name, a in arrays.items() if not np.array_equal(a, before[name])]
+            return wrong(case, f"out: {error}"), None
+        kept = kept and same(leaves(given_state), state_before)
+    touched = [name for name, a in arrays.items() if not np.array_equal(a, before[name])] + ["state"] * (not kept)
     got = np.concatenate(outs, axis=operator.time_axis)
-    return judge_output(operator, case, inputs, got, expected, tolerance, touched, explain)
-
-
-def unpack(returned, supports_state):
-    """Return out, state from what a kernel returned, or raise a TypeError that says what it should have been."""
-    if not supports_state and not isinstance(returned, tuple):
-        return returned, None
-    if not isinstance(returned, (tuple, list)) or len(returned) != 2:
-        found = f"{len(returned)} values" if isinstance(returned, (tuple, list)) else f"a {type(returned).__name__}"
-        raise TypeError(f"it returned {found} but must return two values, out and state")
-    return returned
+    return judge_output(operator, case, inputs, got, expected, tolerance, touched, dtype)
 
 
 def check_segment(operator, out, expected, start, stop):
@@ -148,7 +150,7 @@ def check_segment(operator, out, expected, start, stop):
 
 
 def exchange(operator, kernel, case, given, inputs, expected, tolerance, dtype):
-    """Return the results of handing states over between the kernel and the reference at the first cut.
+    """Return pairs (Result, Evidence or None) of exchanging states with the reference at the first cut.
 
     The state that the kernel returns is compared with the reference's, from which the reference's own continuation
     follows; and the kernel continues from the state of the reference.
@@ -160,24 +162,25 @@ def exchange(operator, kernel, case, given, inputs, expected, tolerance, dtype):
     out_before, state = operator.reference(first)
     given_state = operator.cast_state(state, "float64" if dtype == "float64" else "float32")
     out_after, _ = operator.reference(rest, operator.cast_state(given_state, "float64"))
-    results = []
+    judged = []
     try:
         with np.errstate(all="ignore"):
             _, returned = unpack(kernel(*cut(operator, arrays, 0, stop), None), True)
         got, want = operator.state_arrays(returned), operator.state_arrays(state)
-        results.append(judge_state(operator, case, inputs, got, want, tolerance))
+        judged.append((judge_state(operator, case, inputs, got, want, tolerance), None))
     except Exception as error:          # whatever a kernel raises is its failure, not the engine's
-        results.append(wrong(case, f"its state: {type(error).__name__}: {error}", ", state"))
+        judged.append((wrong(case, f"its state: {type(error).__name__}: {error}", ", state"), None))
     try:
         with np.errstate(all="ignore"):
             out, _ = unpack(kernel(*cut(operator, arrays, stop, length), given_state), True)
         out = check_segment(operator, to_float64(out), expected, stop, length)
         got, want = (np.concatenate([out_before, part], operator.time_axis) for part in (out, out_after))
         renamed = case._replace(name=f"{case.name}, from the reference's state")
-        results.append(judge_output(operator, renamed, inputs, got, want, tolerance))
+        result, _ = judge_output(operator, renamed, inputs, got, want, tolerance, dtype=dtype)
+        judged.append((result, None))
     except Exception as error:
-        results.append(wrong(case, f"it raised {type(error).__name__}: {error}", ", from the reference's state"))
-    return results
+        judged.append((wrong(case, f"it raised {type(error).__name__}: {error}", ", from the reference's state"), None))
+    return judged
 
 
 def segments(operator, case):

@@ -1,11 +1,20 @@
-"""From what a kernel returned to a verdict: ok, imprecise or wrong, with the place and the likeliest cause."""
+"""From what a kernel returned to a verdict: ok, imprecise or wrong, with the place.
+
+The cause is found later, from all cases together: `diagnosis`.
+"""
 
 import numpy as np
 
+from .diagnosis import Evidence
 from .precision import SMALLEST_NORMAL, imprecise_limit, to_float64
 from .report import Result
 
-EXPLAINED = 100         # a cause is looked for in cases of at most so many tokens; longer ones show no more
+# The cause where an input is written to that a caller may use again.
+OVERWRITES = {
+    "state": "the state that is given changes: it is updated in place, or a buffer of the kernel's; it belongs to the "
+             "caller, who may continue from it twice",
+    "dstate": "the gradient of the final state that is given is updated in place: it belongs to the caller",
+}
 
 
 def wrong(case, detail, suffix="", cause=None):
@@ -26,7 +35,7 @@ def relative_error(got, expected, scale):
     return np.where(np.isfinite(error), error, np.inf)
 
 
-def judge_output(operator, case, inputs, got, expected, tolerance, touched=(), explain=True):
+def judge_output(operator, case, inputs, got, expected, tolerance, touched=(), dtype="float32"):
     """Judge the output of one case.
 
     Parameters
@@ -39,21 +48,23 @@ def judge_output(operator, case, inputs, got, expected, tolerance, touched=(), e
     tolerance : float
     touched : sequence of str
         The names of inputs that the kernel wrote to.
-    explain : bool
-        Whether to look for the cause of an error that is not ok.
+    dtype : str
+        The dtype of the kernel.
 
     Returns
     -------
-    Result
+    Result, Evidence or None
     """
     if touched:
-        return wrong(case, f"it wrote to its input {touched[0]}")
+        return wrong(case, f"it wrote to its input {touched[0]}", cause=OVERWRITES.get(touched[0])), None
     if got.shape != expected.shape:
-        return wrong(case, f"out has shape {got.shape} but must be {expected.shape}")
-    error = relative_error(got, expected, operator.output_scale(inputs, expected))
+        return wrong(case, f"out has shape {got.shape} but must be {expected.shape}"), None
+    scale = operator.output_scale(inputs, expected)
+    error = relative_error(got, expected, scale)
+    evidence = Evidence(case, inputs, got, expected, dtype, imprecise_limit(tolerance) * np.max(scale, initial=0))
     worst = error.max(initial=0)
     if worst <= tolerance:
-        return Result(case.name, case.why, "ok", worst)
+        return Result(case.name, case.why, "ok", worst), evidence
     imprecise = np.isfinite(got).all() and operator.is_imprecise(case, inputs, got, error, tolerance)
     at = np.unravel_index(error.argmax(), error.shape)
     axes = tuple(axis for axis in range(error.ndim) if axis != error.ndim + operator.time_axis)
@@ -61,10 +72,7 @@ def judge_output(operator, case, inputs, got, expected, tolerance, touched=(), e
     detail = (f"{place('out', at)} ({operator.axes}): got {got[at]:.7g}, expected {expected[at]:.7g}, "
               f"error {worst:.1e} of {operator.measured_by}\n"
               f"{(error > tolerance).mean():.0%} of the outputs are off; the first bad time step is {first}")
-    explain = explain and got.shape[operator.time_axis] <= EXPLAINED
-    cause = operator.output_cause(case, inputs, got, expected) if explain else None
-    # However small an error is, what a known bug explains is not a matter of precision.
-    return Result(case.name, case.why, "imprecise" if imprecise and cause is None else "wrong", worst, detail, cause)
+    return Result(case.name, case.why, "imprecise" if imprecise else "wrong", worst, detail), evidence
 
 
 def judge_state(operator, case, inputs, got, expected, tolerance):
@@ -99,14 +107,14 @@ def judge_gradients(operator, case, inputs, dout, got, expected, tolerance, dtyp
 
     Returns
     -------
-    Result
+    Result, Evidence or None
     """
     if touched:
-        return wrong(case, f"it wrote to its input {touched[0]}")
+        return wrong(case, f"it wrote to its input {touched[0]}", cause=OVERWRITES.get(touched[0])), None
     worst, detail, errors = 0.0, "", {}
     for name, array in got.items():
         if array.shape != expected[name].shape:
-            return wrong(case, f"{name} has shape {array.shape} but must be {expected[name].shape}")
+            return wrong(case, f"{name} has shape {array.shape} but must be {expected[name].shape}"), None
         scale = np.maximum(operator.gradient_scale(name, inputs, dout, expected), SMALLEST_NORMAL[dtype])
         errors[name] = error = relative_error(array, expected[name], scale)
         if error.max(initial=0) > worst:
@@ -114,13 +122,13 @@ def judge_gradients(operator, case, inputs, dout, got, expected, tolerance, dtyp
             detail = (f"{place(name, at)}: got {array[at]:.7g}, expected {expected[name][at]:.7g}, "
                       f"error {worst:.1e} of {operator.gradients_measured_by}")
     if worst <= tolerance:
-        return Result(case.name, case.why, "ok", worst)
+        return Result(case.name, case.why, "ok", worst), None
     bad = [f"{name} {error.max(initial=0):.1e}" for name, error in errors.items() if error.max(initial=0) > tolerance]
     detail += f"\nlargest errors: {', '.join(bad)}"
     if worst <= operator.gradient_limit(case, tolerance):
-        return Result(case.name, case.why, "imprecise", worst, detail)
-    cause = operator.gradient_cause(case, inputs, dout, got, expected, errors)
-    return Result(case.name, case.why, "wrong", worst, detail, cause)
+        return Result(case.name, case.why, "imprecise", worst, detail), None
+    evidence = Evidence(case, inputs, got, expected, dtype, dout=dout, errors=errors)
+    return Result(case.name, case.why, "wrong", worst, detail), evidence
 
 
 def name_gradients(operator, case, returned, expected):

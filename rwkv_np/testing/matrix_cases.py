@@ -7,18 +7,21 @@ def common_cases(make, no_past, first_past):
     """Yield cases of various lengths, shapes and layouts in memory; the reasons for lengths 1 and 2 are given."""
     why = {1: no_past, 2: first_past}
     for length in (1, 2, 15, 16, 17, 37, 63, 64, 65, 100, 1000):
-        yield make(f"length {length}", why.get(length, "chunks begin and end here"), length, hard=length == 1000)
+        tags = ("degenerate",) if length == 1 else ("again", "clamp") if length == 17 else ()
+        yield make(f"length {length}", why.get(length, "chunks begin and end here"), length, hard=length == 1000,
+                   tags=tags)
     for heads in (1, 3, 4):
         yield make(f"{heads} head{'s' * (heads > 1)}", "heads must not mix", heads=heads)
     for n, m, reason in ((1, 1, "the smallest matrix"), (5, 5, "no power of 2"), (16, 16, "a square"),
                          (8, 12, "M above N"), (12, 8, "M below N"), (64, 64, "the size of published models")):
-        yield make(f"N {n}, M {m}", reason, 20, n=n, m=m)
+        yield make(f"N {n}, M {m}", reason, 20, n=n, m=m, tags=("degenerate",) * (n == 1))
     for batch in ((1,), (2,), (3, 2)):
         yield make(f"batch {batch}", "sequences must not mix", batch=batch)
-    yield make("values zero", "0 must stay 0", v=lambda v: 0)
+    yield make("values zero", "0 must stay 0", v=lambda v: 0, tags=("degenerate",))
     yield make("decays constant in time", "one decay for each channel", 64, lam=lambda lam: lam[:1])
     yield make("decays constant in the head", "one decay for each head", 64, lam=lambda lam: lam[:1, :, :1])
-    yield make("decays slow", "1e-6 per token: a rate that e^lam in float32 changes by 5%", 100, lam=lambda lam: -1e-6)
+    yield make("decays slow", "1e-6 per token: a rate that e^lam in float32 changes by 5%", 100, lam=lambda lam: -1e-6,
+               tags=("clamp from above",))
     yield make("strided", "inputs may be slices of larger arrays", 20, prepare="strided")
     yield make("transposed", "axes may lie in memory in any order", 20, prepare="transposed")
     yield make("read-only", "a kernel must not write to its inputs", 20, prepare="read-only")
@@ -28,13 +31,14 @@ def cut_cases(make):
     """Yield cases that are continued from the kernel's own state."""
     carried = "a state carries everything across a cut"
     for cut in range(1, 12):
-        yield make(f"cut after {cut} of 12", carried, 12, cuts=(cut,))
+        yield make(f"cut after {cut} of 12", carried, 12, cuts=(cut,), tags=("again",) * (cut == 5))
     yield make("cut everywhere", "one token at a time, each from the state before", 17, cuts=tuple(range(1, 17)))
     yield make("cut after 16, 32 and 37", "the state after whole chunks, and after a shorter one", 48,
                cuts=(16, 32, 37))
     yield make("cut after 64", "the state after a whole chunk", 80, cuts=(64,))
     yield make("cut, M above N", "the axes of a state must not be swapped", 12, m=12, cuts=(5,))
-    yield make("cut, batch of 2", "a state for each sequence", 24, batch=(2,), cuts=(10,))
+    yield make("cut, batch of 2", "a state for each sequence", 24, batch=(2,), cuts=(10,), tags=("again",))
+    yield make("cut, batch of 3 and 2", "a state for each sequence", 12, batch=(3, 2), cuts=(7,))
     yield make("cut, slow decays", "most of the output comes from the state", 64, cuts=(32,),
                lam=lambda lam: lam / 1000)
 
@@ -89,6 +93,9 @@ DECAY_BUGS = {
     "the decay is that of the token before": {"w": lambda lam: np.exp(np.roll(lam, 1, -3))},
     "the decay is that of the token after": {"w": lambda lam: np.exp(np.roll(lam, -1, -3))},
     "the current token is decayed as it joins: w decays the past only": {"decay_current": True},
+}
+OTHER_BUGS = {
+    "r and k are swapped": {"r_for_k": True},
 }
 STATE_BUGS = {
     "the state is transposed at a cut": {"at_cut": transpose_square},

@@ -46,6 +46,8 @@ class Report:
         Whether imprecise counts as a failure.
     not_judged : list of str
         What the check could have judged but did not, with the reason.
+    examined : dict of str to int
+        Of how many wrong cases a cause was looked for; one that is not in it was found without comparing.
 
     Examples
     --------
@@ -56,9 +58,10 @@ class Report:
     my kernel: 1 case, 1 ok, 0 imprecise, 0 wrong (ok is an error of at most 3e-06)
     """
 
-    def __init__(self, title, results, tolerance, strict=False, not_judged=()):
+    def __init__(self, title, results, tolerance, strict=False, not_judged=(), examined=()):
         self.title, self.results, self.tolerance = title, list(results), tolerance
         self.strict, self.not_judged = strict, list(not_judged)
+        self.examined = dict(examined)
 
     @property
     def wrong(self):
@@ -91,7 +94,10 @@ class Report:
         if not self.results:
             lines.append("  failed: nothing was judged")
         for count, cause in self.causes():
-            lines.append(f"  likeliest cause, in {count} case{'s' * (count > 1)}: {cause}")
+            cases = f"case{'s' * (count > 1)}"
+            if cause in self.examined:
+                cases = f"of the {self.examined[cause]} wrong case{'s' * (self.examined[cause] > 1)} examined"
+            lines.append(f"  likeliest cause, in {count} {cases}: {cause}")
         shown = self.wrong[:3]
         for r in shown:
             lines += [f"  wrong: {r.case} ({r.why})", *(f"    {line}" for line in r.detail.splitlines())]

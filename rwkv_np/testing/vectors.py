@@ -21,6 +21,7 @@ import numpy as np
 from ..files.atomic import atomic_write
 from ..files.errors import CheckpointError, name_file
 from ..files.tensors import read_tensors
+from .diagnosis import explain
 from .engine import length_of
 from .judge import judge_gradients, judge_output, judge_state, wrong
 from .precision import to_float64
@@ -70,6 +71,7 @@ def write(folder, operator: str = "wkv4", max_length: int = 1000, supports_state
     cases = [case for case in chosen.vector_cases(supports_state) if length_of(chosen, case) <= max_length]
     if not cases:
         raise ValueError(f"max_length is {max_length} but must be at least 1")
+    folder.mkdir(parents=True)                          # before the work, which is lost if this fails
     tensors, entries = {}, []
     for n, case in enumerate(cases):
         given = {name: a.astype(np.float32) for name, a in case.inputs.items()}
@@ -87,7 +89,6 @@ def write(folder, operator: str = "wkv4", max_length: int = 1000, supports_state
         tensors |= {f"{n:03d}/{name}": np.ascontiguousarray(a) for name, a in arrays.items()}
         entries.append({"id": f"{n:03d}", "name": case.name, "why": case.why, "cuts": list(case.cuts),
                         "hard": case.hard})
-    folder.mkdir(parents=True)
     with atomic_write(folder / "vectors.safetensors") as file:
         file.write(to_bytes(tensors))                   # without metadata, whose order is left to chance
     manifest = {"version": VERSION, "operator": operator, "supports_state": supports_state,
@@ -132,14 +133,16 @@ def check(folder):
     if unknown:
         raise CheckpointError(f"{folder}/results.safetensors holds {unknown[0]}, which no case has")
     present = {name.split("/")[1] for name in found}
-    cases, results = {case.name: case for case in operator.vector_cases(manifest["supports_state"])}, []
+    cases, judged = {case.name: case for case in operator.vector_cases(manifest["supports_state"])}, []
     for entry in manifest["cases"]:
         here = {name: to_float64(a) for name, a in arrays_of(entry["id"], found).items()}
         vectors = arrays_of(entry["id"], given)
-        results += judge_case(operator, cases[entry["name"]], vectors, here, groups, present)
+        judged += judge_case(operator, cases[entry["name"]], vectors, here, groups, present)
     not_judged = [f"{', '.join(missing)}: not in the results" for name, group in groups.items()
                   if name != "output" and (missing := [n for n in group if n not in present])]
-    return Report(f"results in {folder}", results, operator.tolerance("float32"), not_judged=not_judged)
+    results, examined = explain(operator, judged)
+    return Report(f"results in {folder}", results, operator.tolerance("float32"), not_judged=not_judged,
+                  examined=examined)
 
 
 def read_manifest(path):
@@ -170,28 +173,28 @@ def check_vectors(path, given, manifest):
 
 
 def judge_case(operator, case, vectors, found, groups, present):
-    """Return the results on one case: its output, its final state, its gradients."""
+    """Return pairs (Result, Evidence or None) on one case: its output, its final state, its gradients."""
     inputs = {name: vectors[name].astype(np.float64) for name in operator.arguments}
     tolerance, suffix = operator.tolerance("float32"), {"output": "", "state": ", state", "gradients": ", gradient"}
-    results, ready = [], []
+    judged, ready = [], []
     for name, group in groups.items():
         required = {"out"} | present | (set(group) if name == "state" and present & set(group) else set())
         missing = [n for n in group if n in required and n not in found]
         if missing:
-            results.append(wrong(case, f"{', '.join(missing)} is missing", suffix[name]))
+            judged.append((wrong(case, f"{', '.join(missing)} is missing", suffix[name]), None))
         elif present & set(group):
             ready.append(name)
     if "output" in ready:
-        results.append(judge_output(operator, case, inputs, found["out"], vectors["out"], tolerance))
+        judged.append(judge_output(operator, case, inputs, found["out"], vectors["out"], tolerance))
     if "state" in ready:
         got, want = ({n: arrays[n] for n in groups["state"]} for arrays in (found, vectors))
-        results.append(judge_state(operator, case, inputs, got, want, tolerance))
+        judged.append((judge_state(operator, case, inputs, got, want, tolerance), None))
     if "gradients" in ready:
         got, want = ({n: arrays[n] for n in groups["gradients"] if n in found} for arrays in (found, vectors))
         case = case._replace(name=f"{case.name}, gradient")
-        results.append(judge_gradients(operator, case, inputs, vectors["dout"].astype(np.float64), got, want,
-                                       operator.gradient_tolerance("float32")))
-    return results
+        judged.append(judge_gradients(operator, case, inputs, vectors["dout"].astype(np.float64), got, want,
+                                      operator.gradient_tolerance("float32")))
+    return judged
 
 
 def choose(operator):

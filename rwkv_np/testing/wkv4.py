@@ -4,11 +4,13 @@ import numpy as np
 
 from .. import wkv4
 from .base import Case, Operator
-from .judge import nearest
+from .diagnosis import Reading
 from .precision import imprecise_limit, to_float64
 
 # The largest key whose e^k is finite, by dtype.
 EDGE = {"float16": 10.0, "bfloat16": 85.0, "float32": 85.0, "float64": 700.0}
+OVERFLOW = "an exponential overflows, or 0/0: no common scale is kept (log-sum-exp)"
+NOT_FINITE = "not finite although no exponential can overflow: memory that is not initialised, or 0/0"
 
 
 class WKV4(Operator):
@@ -80,17 +82,17 @@ class WKV4(Operator):
         low, high = (f(v, axis=-2, keepdims=True) for f in (np.min, np.max))
         return error.max() <= self.hard_limit and ((got >= low - margin) & (got <= high + margin)).all()
 
-    def output_cause(self, case, inputs, got, expected):
-        if not np.isfinite(got).all():
-            return "an exponential overflows, or 0/0: no common scale is kept (log-sum-exp)"
-        candidates = {cause: lambda bug=bug: loop(**inputs, **bug, **({"cuts": case.cuts} if "forget" in bug else {}))
-                      for cause, bug in KNOWN_BUGS.items()}
-        found = nearest(got, candidates, np.abs(got - expected).max())
-        return found and found[1]
+    def readings(self, wrong, right):
+        everywhere = any(not e.finite and not may_overflow(e) for e in wrong)
+        yield Reading(NOT_FINITE if everywhere else OVERFLOW, explains=lambda e: not e.finite)
+        for cause, bug in KNOWN_BUGS.items():
+            yield Reading(cause, lambda e, bug=bug: None if "forget" in bug and not e.case.cuts else
+                          loop(**e.inputs, cuts=e.case.cuts, **bug))
 
-    def gradient_cause(self, case, inputs, dout, got, expected, errors):
-        if not all(np.isfinite(g).all() for g in got.values()):
-            return "an exponential overflows, or 0/0: no common scale is kept (log-sum-exp)"
+    def gradient_cause(self, e):
+        case, inputs, dout, got, expected = e.case, e.inputs, e.dout, e.got, e.expected
+        if not e.finite:
+            return OVERFLOW if may_overflow(e) else NOT_FINITE
 
         def close(name, factor=1.0):
             want = factor * expected[name]
@@ -111,6 +113,12 @@ class WKV4(Operator):
         return f"{bad[0]} alone is wrong" if len(bad) == 1 else None
 
 
+def may_overflow(e):
+    """Return whether an exponential of the keys or of the decays may have overflowed in a case."""
+    keys, rates = np.abs(e.inputs["k"]).max(initial=0), e.inputs["w"].max(initial=0)
+    return keys + np.abs(e.inputs["u"]).max(initial=0) > 10 or (e.length > 1 and rates * e.length > 80)
+
+
 def cases(edge, supports_state=True, slow=False):
     """Yield the cases of the forward check, in float64; the same every time.
 
@@ -129,7 +137,8 @@ def cases(edge, supports_state=True, slow=False):
     """
     for length in (1, 2, 3, 7, 8, 9, 31, 32, 33, 63, 64, 65, 255, 256, 257, 1000):
         why = {1: "no past at all: the output is v, whatever the rest", 2: "the first past: not decayed, without u"}
-        yield make(f"length {length}", why.get(length, "chunks and blocks begin and end here"), length)
+        yield make(f"length {length}", why.get(length, "chunks and blocks begin and end here"), length,
+                   tags=("degenerate",) if length == 1 else ("again",) if length == 9 else ())
     for channels in (1, 2, 31, 32, 33, 64, 128):
         yield make(f"{channels} channels", "vector widths and thread blocks", channels=channels)
     for batch in ((1,), (2,), (3, 2)):
@@ -156,8 +165,8 @@ def cases(edge, supports_state=True, slow=False):
     yield make("keys wide", "standard deviation 8, as in trained models", 256, k=lambda k: 8 * k, hard=True)
     yield make("keys all moved by 1000", "a constant added to all keys changes nothing", 256, k=lambda k: 8 * k + 1000,
                w=lambda w: 3e-4, hard=True)
-    yield make("values zero", "0 must stay 0", v=lambda v: 0)
-    yield make("values constant", "the average of a constant is that constant", 64, v=lambda v: 3)
+    yield make("values zero", "0 must stay 0", v=lambda v: 0, tags=("degenerate",))
+    yield make("values constant", "the average of a constant is that constant", 64, v=lambda v: 3, tags=("degenerate",))
     yield make("values of one sign", "nothing cancels", 64, v=np.abs)
     yield make("values a ramp", "the average must lag behind", 64, v=lambda v: np.arange(64)[:, None] / 64)
     yield make("values large", "standard deviation 1000", 64, v=lambda v: 1000 * v)
@@ -170,14 +179,16 @@ def cases(edge, supports_state=True, slow=False):
     yield make("read-only", "a kernel must not write to its inputs", 32, prepare="read-only")
     if supports_state:
         for cut in range(1, 12):
-            yield make(f"cut after {cut} of 12", "a state carries everything across", 12, cuts=(cut,))
+            yield make(f"cut after {cut} of 12", "a state carries everything across", 12, cuts=(cut,),
+                       tags=("again",) * (cut == 5))
         yield make("cut everywhere", "one token at a time, each from the state before", 12, cuts=tuple(range(1, 12)))
         yield make("cut, keys beyond the edge", "the scale must be carried too", 24, cuts=(8, 16),
                    k=lambda k: 1.5 * edge + 5 * k, hard=True)
-        yield make("cut, batch of 2", "a state for each sequence", 24, batch=(2,), cuts=(10,))
+        yield make("cut, batch of 2", "a state for each sequence", 24, batch=(2,), cuts=(10,), tags=("again",))
 
 
-def make(name, why, length=16, channels=5, batch=(), seed=0, hard=False, cuts=(), prepare="", **changes):
+def make(name, why, length=16, channels=5, batch=(), seed=0, hard=False, cuts=(), prepare="", tags=(),
+         **changes):
     """Return a `Case` of random inputs; `changes` maps names of arguments to functions of these."""
     rng = np.random.default_rng([seed, length, channels])
     shape = (*batch, length, channels)
@@ -185,7 +196,7 @@ def make(name, why, length=16, channels=5, batch=(), seed=0, hard=False, cuts=()
               "k": rng.normal(size=shape), "v": rng.normal(size=shape)}
     for key, change in changes.items():
         inputs[key] = np.broadcast_to(np.asarray(change(inputs[key]), float), inputs[key].shape).copy()
-    return Case(name, why, inputs, cuts, hard, prepare)
+    return Case(name, why, inputs, cuts, hard, prepare, tags)
 
 
 def gradient_cases(edge, supports_state=True, slow=False):

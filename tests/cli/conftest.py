@@ -1,4 +1,4 @@
-"""What the tests of the command line share: small files, made once."""
+"""Shared by the tests of the command line: small files, made once."""
 
 import subprocess
 import sys

@@ -51,6 +51,26 @@ def check_shape(name, array, shape, reason=""):
                          + (f", {reason}" if reason else ""))
 
 
+def check_chunk(chunk, default=None, most=None):
+    """Return `chunk`, a number of tokens, or `default` for None; raise an error unless it is from 1 to `most`.
+
+    Examples
+    --------
+    >>> check_chunk(None, default=16)
+    16
+    >>> check_chunk(65, most=64)
+    Traceback (most recent call last):
+    ValueError: chunk is 65 but must be from 1 to 64
+    """
+    if chunk is None:
+        return default
+    if not isinstance(chunk, int | np.integer) or isinstance(chunk, bool):
+        raise TypeError(f"chunk is {chunk!r} but must be an integer")
+    if chunk < 1 or (most and chunk > most):
+        raise ValueError(f"chunk is {chunk} but must be " + (f"from 1 to {most}" if most else "at least 1"))
+    return int(chunk)
+
+
 # Of models
 
 

@@ -225,12 +225,13 @@ def time_mixing_step(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a
     kappa = unit(heads(k * k_k))[0]                                             # (..., H, N)
     k = k * (1 + (alpha - 1) * k_a)                                             # (..., D)
 
-    r, k, v_heads = heads(r), heads(k), heads(v)                                # (..., H, N)
-    a, b, lam = -kappa, kappa * heads(alpha), heads(lam)                        # (..., H, N)
-    out, S = wkv7.recurrence.advance(*(y.astype(np.float64) for y in (r, lam, k, v_heads, a, b)), *memory)
-    z, _ = group_norm(out.astype(x.dtype), ln_x, ln_x_bias, epsilon)            # (..., D)
-    z = z + (row_dot(r * k, r_k) * v_heads).reshape(z.shape)
-    return (z * g) @ output.mT, (S,), v_first                                   # S: (..., H, N, N) float64
+    r, lam, k, v = heads(r), heads(lam), heads(k), heads(v)                     # (..., H, N)
+    a, b = -kappa, kappa * heads(alpha)                                         # (..., H, N)
+    S = wkv7.advance(*(y.astype(np.float64) for y in (lam, k, v, a, b)), *memory)       # (..., H, N, N) float64
+    out = wkv7.output(r, S).astype(x.dtype)                                     # (..., H, N)
+    z, _ = group_norm(out, ln_x, ln_x_bias, epsilon)                            # (..., D)
+    z = z + (row_dot(r * k, r_k) * v).reshape(z.shape)                          # (..., D)
+    return (z * g) @ output.mT, (S,), v_first                                   # (..., D)
 
 
 def channel_mixing_step(x, x_prev, *, x_k, key, value):

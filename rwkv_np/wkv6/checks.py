@@ -49,12 +49,3 @@ def check_dout(dout, out_shape):
     (dout,) = check_floats(dout=dout)
     check_shape("dout", dout, out_shape, "as the output")
     return dout
-
-
-def check_chunk(chunk):
-    """Return `chunk`, a number of tokens; raise an error unless it is an integer of at least 1."""
-    if not isinstance(chunk, int | np.integer):
-        raise TypeError(f"chunk is {chunk!r} but must be an integer")
-    if chunk < 1:
-        raise ValueError(f"chunk is {chunk} but must be at least 1")
-    return int(chunk)

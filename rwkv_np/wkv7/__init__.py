@@ -38,14 +38,16 @@ Read the files in this order; each is one idea, and all compute the same functio
 2. ``parallel``    all pairs: the effective attention matrix; the associative combine and the scan; plain chunks
 3. ``gradient``    the gradient, as a loop backwards in time
 4. ``fast``        the WY form arranged for speed, with its pullback: what the model runs
+
+``checks`` validates arguments.
 """
 
 from .fast import vjp
 from .gradient import Gradients, backward
 from .parallel import Transition, all_pairs_weights, chunked, combine, scan
-from .recurrence import initial_state, recurrent, step
+from .recurrence import advance, initial_state, output, recurrent, step
 
 __all__ = [
-    "Gradients", "Transition", "all_pairs_weights", "backward", "chunked", "combine", "initial_state", "recurrent",
-    "scan", "step", "vjp",
+    "Gradients", "Transition", "advance", "all_pairs_weights", "backward", "chunked", "combine", "initial_state",
+    "output", "recurrent", "scan", "step", "vjp",
 ]

@@ -31,9 +31,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .recurrence import check_arguments
+from ..checks import check_chunk
+from .checks import check_inputs
 
 MIN_LAM = -0.61         # the model's decay never falls below -e^-0.5 = -0.6065; `chunked` and `vjp` rely on it
+CHUNK = 16
 MAX_CHUNK = 512         # of `chunked`: e^(0.61 * 512) = 1e135 is far inside float64
 
 
@@ -91,7 +93,7 @@ def all_pairs_weights(r, lam, k, a, b):
     >>> all_pairs_weights(np.ones_like(k), np.zeros_like(k), k, -erase, erase)[0].tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]
     """
-    dtype, arrays, _ = check_arguments(r, lam, k, k, a, b)                              # k in place of v, not read
+    dtype, arrays, _ = check_inputs(r, lam, k, k, a, b)                              # k in place of v, not read
     r, lam, k, _, a, b = (x.astype(np.float64).swapaxes(-2, -3) for x in arrays)        # (..., H, T, N)
     length = r.shape[-2]
     M_ab, M_ak, M_rb, M_rk = np.zeros((4, *r.shape[:-1], length))                       # (..., H, T, T) each
@@ -166,7 +168,7 @@ def scan(r, lam, k, v, a, b, state=None):
     >>> bool(np.allclose(wkv7.scan(*inputs)[0], wkv7.recurrent(*inputs)[0], rtol=0, atol=1e-12))
     True
     """
-    dtype, arrays, S = check_arguments(r, lam, k, v, a, b, state)
+    dtype, arrays, S = check_inputs(r, lam, k, v, a, b, state)
     r, lam, k, v, a, b = (x.astype(np.float64) for x in arrays)
     w = np.exp(lam)
     A = w[..., None] * np.eye(w.shape[-1]) + a[..., :, None] * b[..., None, :]          # (..., T, H, N, N)
@@ -220,8 +222,8 @@ def chunked(r, lam, k, v, a, b, state=None, chunk=None):
     >>> bool(np.allclose(wkv7.chunked(*inputs, chunk=8)[0], wkv7.recurrent(*inputs)[0], rtol=0, atol=1e-12))
     True
     """
-    dtype, arrays, S = check_arguments(r, lam, k, v, a, b, state, least=MIN_LAM)
-    chunk = check_chunk(chunk, default=16, most=MAX_CHUNK)
+    dtype, arrays, S = check_inputs(r, lam, k, v, a, b, state, least=MIN_LAM)
+    chunk = check_chunk(chunk, CHUNK, MAX_CHUNK)
     out = np.empty(arrays[3].shape, dtype)                              # the shape of v
     for start in range(0, out.shape[-3], chunk):
         tokens = np.s_[..., start:start + chunk, :, :]
@@ -239,11 +241,3 @@ def chunked(r, lam, k, v, a, b, state=None, chunk=None):
         out[tokens] = (r @ S.swapaxes(-1, -2) + M_rb @ sa + M_rk @ v).swapaxes(-2, -3)
         S = (S + sa.swapaxes(-1, -2) @ b + v.swapaxes(-1, -2) @ k) * np.exp(P[..., -1, None, :] - c)
     return out, S
-
-
-def check_chunk(chunk, default, most):
-    """Return the chunk length, `default` for None, or raise a ValueError that names the range."""
-    chunk = default if chunk is None else chunk
-    if not (isinstance(chunk, (int, np.integer)) and 1 <= chunk <= most):
-        raise ValueError(f"chunk is {chunk!r} but must be an integer from 1 to {most}")
-    return int(chunk)

@@ -12,8 +12,9 @@ import math
 
 import numpy as np
 
+from ...checks import check_chunk
 from ...fast.threads import available_threads, in_threads
-from ..checks import check_chunk, check_dout, check_inputs, check_state
+from ..checks import check_dout, check_inputs, check_state
 from ..gradient import Gradients
 from .blocks import cut, load, store
 from .chunks import backward, forward
@@ -73,11 +74,9 @@ def vjp(r, lam, u, k, v, state=None, chunk: int | None = None):
     True
     """
     r, lam, u, k, v, state = check_inputs(r, lam, u, k, v, state)
-    if chunk is not None:
-        check_chunk(chunk)
     constant = lam.ndim == 2
     *batch, length, heads, _ = r.shape
-    sequences, L = math.prod(batch), power_of_two(min(chunk or CHUNK, length))
+    sequences, L = math.prod(batch), power_of_two(min(check_chunk(chunk, CHUNK), length))
     lanes, segments = cut(sequences, length, heads, max(r.shape[-1], v.shape[-1]), L)
 
     r4, k4, v4 = (x.reshape(sequences, *x.shape[-3:]) for x in (r, k, v))               # (B, T, H, n)

@@ -7,10 +7,11 @@ short loop.
 
 import numpy as np
 
+from ...checks import check_chunk
 from ...fast.threads import available_threads, in_threads
-from ..gradient import Gradients, check_gradients
-from ..parallel import MIN_LAM, check_chunk
-from ..recurrence import check_arguments
+from ..checks import check_gradients, check_inputs
+from ..gradient import Gradients
+from ..parallel import MIN_LAM
 from .wy import wy
 
 CHUNK = 16              # measured: 8 makes the loop over chunks longer, 32 and 64 the L x L products larger
@@ -60,7 +61,7 @@ def vjp(r, lam, k, v, a, b, state=None, chunk=None):
     >>> all(np.allclose(x, y, rtol=0, atol=1e-11) for x, y in zip(grads, expected))
     True
     """
-    dtype, arrays, state = check_arguments(r, lam, k, v, a, b, state, least=MIN_LAM)
+    dtype, arrays, state = check_inputs(r, lam, k, v, a, b, state, least=MIN_LAM)
     chunk = check_chunk(chunk, CHUNK, MAX_CHUNK)
     batch, (length, H, N), M = arrays[0].shape[:-3], arrays[0].shape[-3:], arrays[3].shape[-1]
     sequences = int(np.prod(batch))

@@ -17,8 +17,9 @@ import copy
 import numpy as np
 
 from . import ops
+from .activations import identity
 from .checks import check_dropout, check_inputs, check_params, check_tokens, check_weights
-from .params import count_layers, initial_params, layer_names, official_names
+from .params import VARIANTS, count_layers, initial_params, layer_names, rename_gradients
 
 SEGMENT = 1024      # tokens that `forward` reads at a time: the arrays of longer segments fall out of the cache
 
@@ -55,9 +56,7 @@ class LanguageModel:
     memory_shape = None                 # shape of each memory array of one layer and one sequence
     constants = {}                      # keyword arguments of time mixing that are not arrays
     FILE_VECTORS = r"\.time_mix_"       # pattern of the names of vectors that official files store as (1, 1, n)
-    VARIANTS = {                        # {pattern of a name: what an array of this name belongs to}; unsupported
-        r"\.ffnPre\.": "a feed-forward layer before the first attention (ffnPre)", r"^head_[qk]\.": "a copying head",
-        r"(^|\.)tiny_": "tiny attention (tiny_*)", r"^pos_emb": "position embeddings (pos_emb)"}
+    VARIANTS = VARIANTS                 # {pattern of a name: what an array of this name belongs to}; unsupported
 
     classes = {}                        # {generation: class}
 
@@ -156,7 +155,8 @@ class LanguageModel:
 
         Examples
         --------
-        >>> logits, state = LanguageModel.classes[4].init(vocab_size=5, d_model=8, n_layer=2).forward([1, 2, 3])
+        >>> from rwkv_np import RWKV4
+        >>> logits, state = RWKV4.init(vocab_size=5, d_model=8, n_layer=2).forward([1, 2, 3])
         >>> logits.shape
         (3, 5)
         """
@@ -186,16 +186,16 @@ class LanguageModel:
 
         Examples
         --------
-        >>> logits, state = LanguageModel.classes[4].init(vocab_size=5, d_model=8, n_layer=2).step(3)
+        >>> from rwkv_np import RWKV4
+        >>> logits, state = RWKV4.init(vocab_size=5, d_model=8, n_layer=2).step(3)
         >>> logits.shape, state.num.shape
         ((5,), (2, 8))
         """
         token, state = check_inputs(self, token, state, axes=("an int", "(B,)"))
         x, _ = self.embed(token)                                            # (..., D)
         stream, states = (x,), []                                           # RWKV-7 adds v_first to the stream
-        for layer in range(self.n_layer):
-            *stream, layer_state = self.block_step(
-                *stream, state=self.State(*(a[layer] for a in state)), **self.layer_params(layer))
+        for layer, layer_state in enumerate(map(self.State, *state)):       # the arrays of `state` are (L, ...)
+            *stream, layer_state = self.block_step(*stream, state=layer_state, **self.layer_params(layer))
             states.append(layer_state)
         return self.head(stream[0])[0], self.stack(states)
 
@@ -223,7 +223,8 @@ class LanguageModel:
 
         Examples
         --------
-        >>> model = LanguageModel.classes[4].init(vocab_size=5, d_model=8, n_layer=2)
+        >>> from rwkv_np import RWKV4
+        >>> model = RWKV4.init(vocab_size=5, d_model=8, n_layer=2)
         >>> loss, grads = model.loss_and_grads([1, 2, 3], [2, 3, 4])
         >>> grads["head.weight"].shape
         (5, 8)
@@ -257,7 +258,7 @@ class LanguageModel:
 
         return x, pullback
 
-    def hidden(self, tokens, state, tape=None, dropout=lambda y: (y, lambda dy: (dy,))):
+    def hidden(self, tokens, state, tape=None, dropout=identity):
         """Run embedding and blocks: tokens (..., T) -> x (..., T, D), state. Append pullbacks to `tape`."""
         tape = [] if tape is None else tape
         x, pullback = self.embed(tokens)                                    # (..., T, D)
@@ -265,11 +266,11 @@ class LanguageModel:
         if tokens.shape[-1] == 0:
             return x, state
         stream, states = (x,), []                                           # RWKV-7 adds v_first to the stream
-        for layer in range(self.n_layer):
+        for layer, layer_state in enumerate(map(self.State, *state)):       # the arrays of `state` are (L, ...)
             (*stream, layer_state), pullback = self.block(
-                *stream, state=self.State(*(a[layer] for a in state)), dropout=dropout, **self.layer_params(layer))
+                *stream, state=layer_state, dropout=dropout, **self.layer_params(layer))
             states.append(layer_state)
-            tape.append(official_names(pullback, self.layer_arrays, layer))
+            tape.append(rename_gradients(pullback, self.layer_arrays, layer))
         return stream[0], self.stack(states)
 
     def block(self, x, *carried, state, dropout, ln1, att, ln2, ffn):
@@ -344,7 +345,5 @@ def model_class(params):
     'RWKV7'
     """
     marks = {"att.r_k": 7, "att.time_maa_": 6, "att.ln_x.": 5}     # arrays that older generations do not have
-    for mark, generation in marks.items():
-        if any(name.startswith("blocks.0." + mark) for name in params):
-            return LanguageModel.classes[generation]
-    return LanguageModel.classes[4]
+    found = (marks[mark] for mark in marks if any(name.startswith("blocks.0." + mark) for name in params))
+    return LanguageModel.classes[next(found, 4)]

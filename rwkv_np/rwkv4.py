@@ -16,7 +16,7 @@ from .activations import sigmoid, squared_relu
 from .fast.mixing import mixed_linear
 from .language_model import LanguageModel
 from .ops import linear
-from .params import orthogonal
+from .params import channel_ratios, depth_ratios, orthogonal
 
 
 class State(NamedTuple):
@@ -179,7 +179,18 @@ def channel_mixing_step(x, x_prev, *, time_mix_r, time_mix_k, receptance, key, v
 
 
 class RWKV4(LanguageModel):
-    __doc__ = LanguageModel.__doc__.replace("any generation", "generation 4")
+    """A language model of generation 4; see `LanguageModel` for its methods and errors.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Under the official names; sizes are read off the shapes.
+
+    Examples
+    --------
+    >>> RWKV4.init(vocab_size=5, d_model=8, n_layer=2).step(3)[0].shape
+    (5,)
+    """
 
     generation = 4
     State = State
@@ -221,21 +232,19 @@ class RWKV4(LanguageModel):
         Source: paper, appendix E; ``RWKV_Init`` in
         https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v4neo/src/model.py
         """
-        channel = np.arange(shape[0])
-        channel_ratio = channel / max(shape[0] - 1, 1)              # 0 .. 1 over the channels
-        depth = layer / max(n_layer - 1, 1)                         # 0 .. 1 over the layers
-        height = 1 - layer / n_layer                                # 1 .. almost 0
+        depth, height = depth_ratios(layer, n_layer)                # 0 .. 1, and 1 .. almost 0, over the layers
+        channel_ratio, fraction = channel_ratios(shape[0])          # 0 .. 1, and 0 .. almost 1, over the channels
         match name:
             case "att.time_decay":
                 return -5 + 8 * channel_ratio ** (0.7 + 1.3 * depth)
             case "att.time_first":
-                return np.log(0.3) + 0.5 * ((channel + 1) % 3 - 1)
+                return np.log(0.3) + 0.5 * ((np.arange(shape[0]) + 1) % 3 - 1)
             case "att.time_mix_v":
-                return (channel / shape[0]) ** height + 0.3 * depth
+                return fraction**height + 0.3 * depth
             case "att.time_mix_r":
-                return (channel / shape[0]) ** (0.5 * height)
+                return fraction ** (0.5 * height)
             case "att.time_mix_k" | "ffn.time_mix_k" | "ffn.time_mix_r":
-                return (channel / shape[0]) ** height
+                return fraction**height
             case "att.value.weight" | "ffn.key.weight":
                 return orthogonal(shape, rng, gain=max(1.0, np.sqrt(shape[0] / shape[1])))
         return np.zeros(shape)                                      # att.key, receptances, att.output, ffn.value

@@ -18,6 +18,7 @@ from .activations import silu, tanh
 from .fast.reductions import rows, sum_rows
 from .language_model import LanguageModel
 from .ops import group_norm, lerp, linear, low_rank, token_shift
+from .params import channel_ratios, depth_ratios
 from .rwkv5 import RWKV5, MatrixModel
 
 S_MAX = 60.0        # e^-(e^s) is 0 from s = 7 on, so that a cap at 60 changes nothing; it keeps e^s finite
@@ -250,7 +251,13 @@ def channel_mixing_step(x, x_prev, *, time_maa_r, time_maa_k, receptance, key, v
 
 
 class RWKV6(MatrixModel):
-    __doc__ = RWKV5.__doc__.replace("generation 5", "generation 6")
+    """A language model of generation 6; parameters and methods as of `RWKV5`.
+
+    Examples
+    --------
+    >>> RWKV6.init(vocab_size=5, d_model=8, n_layer=2, head_size=4).step(3)[1].wkv.shape
+    (2, 2, 4, 4)
+    """
 
     generation = 6
     HEADS = "time_faaaa"
@@ -306,8 +313,8 @@ class RWKV6(MatrixModel):
         Source: ``generate_init_weight`` and ``RWKV_Tmix_x060`` in
         https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v5/src/model.py
         """
-        fraction = np.arange(shape[0]) / shape[0]                               # 0 .. almost 1 over the channels
-        height = 1 - layer / n_layer                                            # 1 .. almost 0
+        _, height = depth_ratios(layer, n_layer)                    # 1 .. almost 0 over the layers
+        _, fraction = channel_ratios(shape[0])                      # 0 .. almost 1 over the channels
         match name:
             case "ffn.time_maa_k" | "ffn.time_maa_r":
                 return 1 - fraction ** height**3

@@ -21,7 +21,7 @@ from .fast.mixing import mixed_linear, mixed_low_rank
 from .fast.reductions import row_dot, sum_rows
 from .language_model import LanguageModel
 from .ops import group_norm, linear, unit
-from .params import orthogonal
+from .params import channel_ratios, depth_ratios, orthogonal
 from .rwkv5 import MatrixModel, head_sizes
 
 LAM_MIN = -float(np.exp(-0.5))          # the log decay lies between this and 0
@@ -248,7 +248,13 @@ def channel_mixing_step(x, x_prev, *, x_k, key, value):
 
 
 class RWKV7(MatrixModel):
-    __doc__ = LanguageModel.__doc__.replace("any generation", "generation 7")
+    """A language model of generation 7; parameters and methods as of `RWKV5`.
+
+    Examples
+    --------
+    >>> RWKV7.init(vocab_size=5, d_model=8, n_layer=2, head_size=4).step(3)[1].wkv.shape
+    (2, 2, 4, 4)
+    """
 
     generation = 7
     HEADS = "r_k"
@@ -306,13 +312,10 @@ class RWKV7(MatrixModel):
         Source: ``generate_init_weight`` and ``RWKV_Tmix_x070`` in
         https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v7/train_temp/src/model.py
         """
-        depth = layer / max(n_layer - 1, 1)                                     # 0 .. 1 over the layers
-        height = 1 - layer / n_layer                                            # 1 .. almost 0
-        channel = np.arange(shape[0])
-        fraction = channel / shape[0]                                           # 0 .. almost 1 over the channels
-        channel_ratio = channel / max(shape[0] - 1, 1)                          # 0 .. 1 over the channels
+        depth, height = depth_ratios(layer, n_layer)                # 0 .. 1, and 1 .. almost 0, over the layers
+        channel_ratio, fraction = channel_ratios(shape[0])          # 0 .. 1, and 0 .. almost 1, over the channels
         middle = (sizes["N"] - 1) / 2
-        zigzag = (channel % sizes["N"] - middle) / max(middle, 0.5)             # -1 .. 1 within each head
+        zigzag = (np.arange(shape[0]) % sizes["N"] - middle) / max(middle, 0.5)         # -1 .. 1 within each head
         zigzag = zigzag * np.abs(zigzag)                                        # squared, with its sign
         match name:
             case "att.x_r" | "att.x_g":

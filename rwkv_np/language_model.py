@@ -6,7 +6,7 @@
 
 Time mixing mixes across tokens, channel mixing across channels; LN is a layer norm. A generation of RWKV is a
 class derived from `LanguageModel` that supplies these two, each over a sequence with its pullback (*parallel*) and
-for one token (*recurrent*), and says which arrays a layer has. `rwkv4` is the simplest; read it next.
+for one token (*recurrent*), and says which arrays a layer has. `rwkv4` is the simplest; read it first.
 
 Both forms read the same `params`, a flat dict under the names of the official checkpoints, weights in their
 orientation (out, in). L layers, D channels, F width of channel mixing, V vocabulary.

@@ -2,7 +2,7 @@
 
 A generation of RWKV is defined by four things: `time_mixing` and `channel_mixing` over a sequence, each
 with its gradient; the same two for one token, in the form of an RNN; the arrays of a layer; and their initial
-values. `language_model` stacks the layers into a model.
+values. `language_model`, which comes next, stacks the layers into a model.
 
 D channels, A attention width (= D in every official model), F = d_ffn, T time.
 """

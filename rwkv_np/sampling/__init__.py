@@ -24,10 +24,10 @@ so that it shifts the threshold of top_p. The differences from the official samp
 
 from .batch import generate_batch
 from .distribution import probabilities, sample
-from .generation import Generation, generate, read_prompt
+from .generation import Generation, generate
 from .sampler import Sampler, blanks_and_digits, end_of_text_tokens
 from .scoring import log_probabilities, score
 from .streaming import stream_text
 
 __all__ = ["Generation", "Sampler", "blanks_and_digits", "end_of_text_tokens", "generate", "generate_batch",
-           "log_probabilities", "probabilities", "read_prompt", "sample", "score", "stream_text"]
+           "log_probabilities", "probabilities", "sample", "score", "stream_text"]

@@ -120,7 +120,7 @@ def forward(model: LanguageModel, tokens, state=None, steps: list | None = None)
     >>> bool(np.allclose(forward(model, [1, 2, 3])[0], model.forward([1, 2, 3])[0], atol=1e-6))
     True
     """
-    tokens, state = check_inputs(model, tokens, state, axes=("(T,)", "(B, T)"))
+    tokens, state = check_inputs(model, tokens, state)
     *batch, length = tokens.shape
     n_seq, n_layer = math.prod(batch), model.n_layer
     state = model.State(*(a.reshape(n_layer, n_seq, *a.shape[1 + len(batch):]).copy() for a in state))  # (L, B, ...)

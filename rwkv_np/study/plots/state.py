@@ -52,7 +52,7 @@ def half_lives(initial, trained, ax: Axes | None = None, context: int | None = N
     if initial.ndim < 2 or initial.shape != trained.shape:
         raise ValueError(f"initial has shape {initial.shape} and trained {trained.shape}; both must be (L, A)")
     initial, trained = (x.reshape(len(x), -1) for x in (initial, trained))
-    ax = new_axes(ax)
+    ax = new_axes(ax, figsize=(8.6, 4.2))
     layers, channels = trained.shape
     rank = np.arange(1, channels + 1)
     named = set(np.linspace(0, layers - 1, min(layers, 6)).round().astype(int))     # more look alike
@@ -69,7 +69,7 @@ def half_lives(initial, trained, ax: Axes | None = None, context: int | None = N
                     xytext=(4, 4), textcoords="offset points")
     ax.set(yscale="log", xlabel="channel, by rank in its layer", ylabel="half-life (tokens)",
            title="Half-life of each channel")
-    ax.legend(loc="lower right")                        # sorted lines rise: this corner stays free
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
 

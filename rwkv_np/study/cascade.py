@@ -1,4 +1,4 @@
-"""The cascade: layers advance in time partly in parallel (paper, section 4.1 and figure 7).
+"""The cascade of the paper (https://arxiv.org/abs/2305.13048v2): layers advance in time partly in parallel.
 
 Layer l at time t needs two things: the output of layer l-1 at time t, and its own state after time t-1. So
 all cells (l, t) with l + t = s are independent of each other, and T tokens pass through L layers in T + L - 1

@@ -120,9 +120,9 @@ def compare_generations(corpus, steps=20, length=256):
     tokens, held_out = corpus.encode(Bytes())
     config = TrainConfig(max_steps=steps, batch_size=4, warmup=steps // 2, validate_every=steps,
                          validation_tokens=1024)
-    print(f"All four generations, each with 64 channels and 2 layers, after {steps} training steps; {length} bytes of "
-          f"held-out text read\nby forward (in parallel) and by step (one at a time):\n"
-          f"  {'':<14}{'bits per byte, before and after':>33}{'state, floats':>16}   largest difference / max|logit|")
+    print(f"All four generations, with 64 channels and 2 layers: {steps} training steps each, then {length} bytes of "
+          f"held-out\ntext, read by forward (in parallel) and by step (one at a time):\n"
+          f"  {'generation':<14}{'bits per byte':>14}{'state':>16}   forward = step, largest difference / max|logit|")
     agreement = True
     for generation, kind in LanguageModel.classes.items():
         model = kind.init(Bytes().vocab_size, d_model=64, n_layer=2, seed=0)
@@ -133,8 +133,8 @@ def compare_generations(corpus, steps=20, length=256):
         agrees, error = forward_and_step(model, held_out[:length])
         agreement &= agrees
         size = sum(array.size for array in model.initial_state())
-        print(f"  RWKV-{generation} {NAMES[generation]:<7}{before:>25.2f}{after:>8.2f}{size:>16,}   "
-              f"forward = step: {error}")
+        print(f"  RWKV-{generation} {NAMES[generation]:<7}{f'{before:.2f} -> {after:.2f}':>14}"
+              f"{f'{size:,} floats':>16}   {error}")
     print()
     return agreement
 

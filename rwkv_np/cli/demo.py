@@ -32,7 +32,7 @@ def add(commands):
     """Add the command to the command line; return its parser."""
     parser = commands.add_parser("demo", help="train small models of all generations, sample from them, and check that "
                                              "forward and step agree")
-    parser.add_argument("--seconds", type=float, default=80, metavar="X",
+    parser.add_argument("--seconds", type=float, default=70, metavar="X",
                         help="how long to train (default: %(default)s)")
     parser.add_argument("--out", metavar="DIR",
                         help="folder for model and pictures (default: out/demo; never overwritten)")

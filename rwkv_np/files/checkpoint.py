@@ -62,9 +62,9 @@ def load(path: str | os.PathLike | None = None, dtype=np.float32, *, adapter: st
         understood, or does not fit. The model then has none.
 
     Notes
-    ----- ``rescale_every`` of a Hugging Face config is not applied: weights are taken as unscaled. A folder
-    saved after an evaluation pass with a positive ``rescale_every`` holds scaled ones, and cannot be told
-    apart.
+    -----
+    ``rescale_every`` of a Hugging Face config is not applied: weights are taken as unscaled. A folder saved
+    after an evaluation pass with a positive ``rescale_every`` holds scaled ones, and cannot be told apart.
 
     Examples
     --------

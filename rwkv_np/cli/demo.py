@@ -112,14 +112,14 @@ def sample_included_model(model, seconds, bytes_per_second):
           "second, and the millionth is as fast as the first.)\n")
 
 
-def compare_generations(corpus, steps=20, length=256):
+def compare_generations(corpus, steps=8, length=256):
     """Train a small model of each generation for a moment; return whether all read alike in parallel and by steps.
 
     They are trained first because every block of a new model adds zero, so that little could differ.
     """
     tokens, held_out = corpus.encode(Bytes())
     config = TrainConfig(max_steps=steps, batch_size=4, warmup=steps // 2, validate_every=steps,
-                         validation_tokens=1024)
+                         validation_tokens=512)
     print(f"All four generations, with 64 channels and 2 layers: {steps} training steps each, then {length} bytes of "
           f"held-out\ntext, read by forward (in parallel) and by step (one at a time):\n"
           f"  {'generation':<14}{'bits per byte':>14}{'state':>16}   forward = step, largest difference / max|logit|")

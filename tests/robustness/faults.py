@@ -1,4 +1,4 @@
-"""Training that is killed or asked to stop, workers that die, disks that are full: what is left, does it load."""
+"""Kill training, ask it to stop, kill its workers, fill the disk; then check what is left, and that it loads."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""What goes in and comes out: shapes, dtypes, errors by name, values that stay what they were."""
+"""Check arguments and results: shapes, dtypes, errors by name, arguments that stay unchanged."""
 
 import doctest
 import importlib

@@ -18,9 +18,9 @@ import numpy as np
 
 from . import wkv6
 from .activations import silu
-from .fast.mixing import mixed_linear
+from .fast.mixing import gated_linear, mixed_linear
 from .language_model import LanguageModel
-from .ops import group_norm, linear
+from .ops import group_norm
 from .params import channel_ratios, depth_ratios, orthogonal
 from .rwkv4 import channel_mixing, channel_mixing_step
 
@@ -87,12 +87,12 @@ def time_mixing(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_m
     (out, S), pull_wkv = wkv(r_n, lam_n, u_n, k_n, v_n, *memory)                # (..., T, H, N), (..., H, N, N)
     z, pull_norm = group_norm(out, ln_x, ln_x_bias, epsilon)                    # (..., T, A)
     s, pull_gate = gating(x, x_prev, time_mix_g, gate)                          # (..., T, A)
-    y, pull_y = linear(z * s, output)                                           # (..., T, D)
+    y, pull_y = gated_linear(z, s, output)                                      # (..., T, D)
 
     def pullback(dy):
-        dgated, doutput = pull_y(dy)
-        dx_g, gate_grads = pull_gate(dgated * z)
-        dout, dln_x, dln_x_bias = pull_norm(dgated * s)
+        dz, ds, doutput = pull_y(dy)
+        dx_g, gate_grads = pull_gate(ds)
+        dout, dln_x, dln_x_bias = pull_norm(dz)
         dwkv = pull_wkv(dout)                                                   # wkv6.Gradients
         dx_r, _, dmix_r, dreceptance = pull_r(dwkv.dr.reshape(r.shape))
         dx_k, _, dmix_k, dkey = pull_k(dwkv.dk.reshape(r.shape))

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import wkv7
 from .activations import identity, sigmoid, squared_relu, tanh
-from .fast.mixing import mixed_linear, mixed_low_rank
+from .fast.mixing import gated_linear, mixed_linear, mixed_low_rank
 from .fast.reductions import row_dot, sum_rows
 from .language_model import LanguageModel
 from .ops import group_norm, linear, unit
@@ -105,12 +105,11 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
     z, pull_norm = group_norm(out, ln_x, ln_x_bias, epsilon)                    # (..., T, D)
     rk = row_dot(heads(r * k), r_k)                                             # (..., T, H, 1)
     z = z + (rk * heads(v)).reshape(v.shape)                                    # (..., T, D)
-    y, pull_y = linear(z * g, output)                                           # (..., T, D)
+    y, pull_y = gated_linear(z, g, output)                                      # (..., T, D)
 
     def pullback(dy, dv_first=0.0):
-        dgated, doutput = pull_y(dy)
-        dx_g, _, dmix_g, dg1, dg2 = pull_g(dgated * z)
-        dz = dgated * g
+        dz, dg, doutput = pull_y(dy)
+        dx_g, _, dmix_g, dg1, dg2 = pull_g(dg)
         dout, dln_x, dln_x_bias = pull_norm(dz)
         drk = row_dot(heads(dz), heads(v))                                      # (..., T, H, 1)
         dwkv = pull_wkv(dout)                                                   # wkv7.Gradients

@@ -65,7 +65,7 @@ def vjp(r, lam, k, v, a, b, state=None, chunk=None):
     dtype = arrays[0].dtype
     chunk = check_chunk(chunk, CHUNK, MAX_CHUNK)
     batch, (length, H, N), M = arrays[0].shape[:-3], arrays[0].shape[-3:], arrays[3].shape[-1]
-    sequences = int(np.prod(batch))
+    sequences, state_shape, out_shape = int(np.prod(batch)), state.shape, arrays[3].shape
     inputs = [x.reshape(sequences, length, H, x.shape[-1]) for x in arrays]             # (B, T, H, N)
     out = np.empty((sequences, length, H, M), dtype)
     threads = available_threads() if inputs[0].size >= THREADED else 1
@@ -78,8 +78,8 @@ def vjp(r, lam, k, v, a, b, state=None, chunk=None):
     pullbacks = in_threads(threads, forward, rows)
 
     def pullback(dout, dstate=None):
-        dout, dstate = check_gradients(dout, dstate, batch + (length, H, M), state.shape)
-        dout, dS = dout.reshape(out.shape), to_slices(dstate, sequences)
+        dout, dstate = check_gradients(dout, dstate, out_shape, state_shape)
+        dout, dS = dout.reshape(sequences, length, H, M), to_slices(dstate, sequences)
         grads = [np.empty(x.shape, dtype) for x in inputs]
 
         def backward(i):
@@ -89,9 +89,9 @@ def vjp(r, lam, k, v, a, b, state=None, chunk=None):
 
         in_threads(threads, backward, range(len(rows)))
         return Gradients(*(x.reshape(y.shape) for x, y in zip(grads, arrays, strict=True)),
-                         from_slices(dS, state.shape))
+                         from_slices(dS, state_shape))
 
-    return (out.reshape(arrays[3].shape), from_slices(S, state.shape)), pullback
+    return (out.reshape(out_shape), from_slices(S, state_shape)), pullback
 
 
 def cut(sequences, length, width, chunk, threads=1):

@@ -8,7 +8,7 @@
   if (!able) return;
 
   let worker = null;            // made at the first run; ended by Stop
-  let queue = [];               // cells that wait; the first one is running
+  let queue = [];               // the first cell is running, the others wait
   const make = (name, attributes = {}, ...children) => {
     const element = Object.assign(document.createElement(name), attributes);
     element.append(...children);
@@ -73,7 +73,7 @@
   function receive({ data: { kind, content } }) {
     const cell = queue[0];
     if (!cell) return;
-    if (kind === "status") cell.status.textContent = `${content} …`;
+    if (kind === "status") showStatus(`${content} …`);
     else if (kind === "done") finish(cell, content);
     else {
       cell.output.hidden = false;
@@ -106,9 +106,9 @@
     cell.output.hidden = true;
     cell.output.classList.remove("live-failed");
     cell.began = performance.now();
-    cell.status.textContent = "Running …";
-    worker.postMessage({ number: cell.index + 1, source: source(cell.code) });
     showQueue();
+    showStatus("Running …");
+    worker.postMessage({ number: cell.index + 1, source: source(cell.code) });
   }
 
   function finish(cell, succeeded) {
@@ -137,13 +137,17 @@
     showQueue();
   }
 
+  function showStatus(text) {
+    queue.forEach((cell, place) => {
+      cell.status.textContent = place ? `Waiting for cell ${queue[0].index + 1}: ${text}` : text;
+    });
+  }
+
   function showQueue() {
     for (const cell of cells) {
-      const place = queue.indexOf(cell);
       cell.run.disabled = queue.length > 0;
-      cell.stop.hidden = place !== 0;
-      if (place > 0) cell.status.textContent = "Waiting for the cells above";
-      else if (cell.status.textContent.startsWith("Waiting")) cell.status.textContent = "";
+      cell.stop.hidden = !queue.includes(cell);
+      if (cell.stop.hidden && cell.status.textContent.startsWith("Waiting")) cell.status.textContent = "";
     }
     runAll.disabled = queue.length > 0;
   }

@@ -229,7 +229,8 @@ def test_edited_cells_stop_errors_and_loops(tab, address):
     cells[1].get_by_role("button", name="Run").click()
     cells[1].locator(".live-stdout").wait_for()
     tab.locator("text=[more output is not shown]").wait_for()
-    cells[1].get_by_role("button", name="Stop").click(timeout=SECONDS * 5)
+    with tab.workers[0].expect_event("close", timeout=SECONDS * 10):
+        cells[1].get_by_role("button", name="Stop").click(timeout=SECONDS * 10)
     assert "The variables are gone" in cells[1].locator(".live-status").inner_text()
     assert "its variables are gone" in cells[0].locator(".live-status").inner_text()
 

@@ -95,7 +95,7 @@ def zip_files(path, files):
 
 
 def write_files(folder):
-    """Write all that the pages fetch into `folder`, and list it in files.json."""
+    """Write all that the pages fetch into `folder`; return the megabytes of the first run, and more for pictures."""
     folder.mkdir(parents=True)
     with tarfile.open(download(*PYODIDE)) as archive:
         pyodide = {name: archive.extractfile(f"package/{name}").read() for name in (
@@ -124,7 +124,7 @@ def write_files(folder):
         "imports": {"matplotlib": [*drawing], "mpmath": [mpmath.name], "pydoc_data": ["pydoc_data.zip"]},
         "models": [path.name for path in models],
     }, indent=1))
-    return sum((folder / name).stat().st_size for name in first) / 1e6
+    return [f"{sum((folder / name).stat().st_size for name in names) / 1e6:.1f}" for names in (first, drawing)]
 
 
 def main(book, target):
@@ -133,12 +133,12 @@ def main(book, target):
         stop(f"{book} is not the book; `make docs` builds it")
     files = target.with_name("live-cells-files")
     shutil.rmtree(files, ignore_errors=True)
-    megabytes = write_files(files)
+    first, drawing = write_files(files)
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(book, target)
     files.rename(target / "_static" / "live")
     tags = ('<link rel="stylesheet" href="../_static/live/style.css">\n'
-            f'<script src="../_static/live/page.js" data-megabytes="{megabytes:.1f}"></script>\n</body>')
+            f'<script src="../_static/live/page.js" data-first="{first}" data-drawing="{drawing}"></script>\n</body>')
     for name in NOTEBOOKS:
         page = target / "notebooks" / f"{name}.html"
         html = page.read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 
 (() => {
   const script = document.currentScript;
-  const megabytes = script.dataset.megabytes;
+  const { first, drawing } = script.dataset;                // megabytes
   const able = location.protocol.startsWith("http") && window.Worker && window.DecompressionStream && window.WebAssembly;
   if (!able) return;
 
@@ -160,5 +160,5 @@
   });
   document.querySelector("article h1").after(make("div", { className: "live-bar live-intro" }, runAll, make("span", {
     textContent: `The cells of this page run here, in your browser, and can be edited. The first run loads Python and
-      NumPy, ${megabytes} MB. Nothing is sent anywhere.` })));
+      NumPy, ${first} MB, and the first picture ${drawing} MB more. Nothing is sent anywhere.` })));
 })();

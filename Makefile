@@ -6,7 +6,7 @@ python := $(VENV)/bin/python
 pip    := $(python) -m pip install --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint figures reliability notebooks docs test-docs clean
+.PHONY: help demo test test-all lint figures reliability notebooks docs docs-live test-docs clean
 
 help:
 	@echo 'make demo       RWKV-4, 5, 6 and 7 for a moment each; train a model, sample from it, draw its state'
@@ -17,7 +17,8 @@ help:
 	@echo 'make reliability  damage files and interrupt runs, thousands of times; write docs/reliability.md'
 	@echo 'make notebooks  open the tutorial in Jupyter: sixteen notebooks, RWKV-4 to 7'
 	@echo 'make docs       build the book, build/book/index.html, with RWKV-4 and RWKV-7 live in the browser'
-	@echo 'make test-docs  build it, and check links, formulas and figures in a browser'
+	@echo 'make docs-live  build a copy, build/book-live, in which cells run; downloads 84 MB (needs npm)'
+	@echo 'make test-docs  build the book, and check links, formulas and figures in a browser'
 	@echo 'make clean      remove $(VENV) and what the tools created; out/, with your models, is kept'
 	@echo
 	@echo 'The first run installs what it needs into $(VENV).'
@@ -51,6 +52,11 @@ notebooks: $(VENV)/development
 docs: $(VENV)/development
 	@$(python) -m sphinx --fail-on-warning --keep-going --quiet -c docs -d build/doctrees . build/book
 	@echo 'Open build/book/index.html'
+
+docs-live: docs
+	@$(python) docs/live_cells/build.py build/book build/book-live
+	@echo 'Cells run in: $(python) -m http.server --bind 127.0.0.1 --directory build/book-live'
+	@echo 'then open http://127.0.0.1:8000'
 
 test-docs: $(VENV)/development
 	@$(python) -m pytest tests/book docs/reference.md $(ARGS)

@@ -313,7 +313,7 @@ def softmax_cross_entropy(logits, targets, weights=None):
     Returns
     -------
     loss : float
-        In nats per token, summed in float64.
+        In nats per token; the mean is taken in float64.
     pullback
         ``pullback(dloss=1.0) -> (dlogits,)``.
 

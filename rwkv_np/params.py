@@ -97,7 +97,7 @@ def initial_params(cls, vocab_size, d_model, n_layer, rng, dtype=np.float32, **o
 
     The embedding is tiny (uniform in +-1e-4), so that a few large steps of the optimizer give every token a
     direction of its own; ``ln0`` brings it to scale. The head is orthogonal, with half the gain that preserves
-    the norm. Layer norms start as the identity. `cls.initial_value` returns the other arrays of a layer.
+    the root mean square. Layer norms start as the identity. `cls.initial_value` returns the other arrays of a layer.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ A generation of RWKV is defined by four things: `time_mixing` and `channel_mixin
 with its gradient; the same two for one token, in the form of an RNN; the arrays of a layer; and their initial
 values. `language_model`, which comes next, stacks the layers into a model.
 
-D channels, A attention width (= D in every official model), F = d_ffn, T time.
+D channels, A attention width (C in `wkv4`; = D in every official model), F = d_ffn, T time.
 """
 
 from typing import NamedTuple
@@ -74,6 +74,7 @@ def time_mixing(x, x_prev, memory, *, time_decay, time_first, time_mix_r, time_m
     r, pull_r = mixed_linear(x, x_prev, time_mix_r, receptance)                 # (..., T, A)
     k, pull_k = mixed_linear(x, x_prev, time_mix_k, key)                        # (..., T, A)
     v, pull_v = mixed_linear(x, x_prev, time_mix_v, value)                      # (..., T, A)
+    # The operator asks for its own State; `memory` is a plain tuple, part of the model's.
     (average, memory), pull_wkv = wkv(w, u, k, v, wkv4.State(*memory))          # (..., T, A)
     gate, pull_gate = sigmoid(r)                                                # (..., T, A)
     y, pull_y = linear(gate * average, output)                                  # (..., T, D)
@@ -139,6 +140,17 @@ def channel_mixing(x, x_prev, *, time_mix_r, time_mix_k, receptance, key, value)
 # For one token, as an RNN. Leading axes are free: none, a batch, or stacked layers with their arrays (see `cascade`).
 
 
+def mix(x, x_prev, mu):
+    """Return the mix of a token with the one before it, ``mu x + (1 - mu) x_prev``.
+
+    Examples
+    --------
+    >>> mix(np.ones(2), np.zeros(2), np.array([0.25, 1.0])).tolist()
+    [0.25, 1.0]
+    """
+    return x_prev + mu * (x - x_prev)
+
+
 def time_mixing_step(x, x_prev, memory, *, time_decay, time_first, time_mix_r, time_mix_k, time_mix_v,
                      receptance, key, value, output):
     """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory.
@@ -150,12 +162,9 @@ def time_mixing_step(x, x_prev, memory, *, time_decay, time_first, time_mix_r, t
     >>> y.shape, memory[0].shape
     ((8,), (8,))
     """
-    def mix(mu):
-        return x_prev + mu * (x - x_prev)                                       # mu x + (1 - mu) x_prev
-
-    r = mix(time_mix_r) @ receptance.mT                                         # (..., A)
-    k = (mix(time_mix_k) @ key.mT).astype(np.float64)                           # (..., A); WKV is then in float64
-    v = mix(time_mix_v) @ value.mT                                              # (..., A)
+    r = mix(x, x_prev, time_mix_r) @ receptance.mT                              # (..., A)
+    k = (mix(x, x_prev, time_mix_k) @ key.mT).astype(np.float64)                # (..., A); WKV is then in float64
+    v = mix(x, x_prev, time_mix_v) @ value.mT                                   # (..., A)
     average = wkv4.output(time_first, k, v, memory).astype(x.dtype)             # (..., A)
     memory = wkv4.advance(np.exp(time_decay), k, v, memory)                     # each (..., A), float64
     return (sigmoid(r)[0] * average) @ output.mT, memory                        # (..., D)
@@ -170,11 +179,8 @@ def channel_mixing_step(x, x_prev, *, time_mix_r, time_mix_k, receptance, key, v
     >>> channel_mixing_step(np.ones(8, np.float32), np.zeros(8), **p).shape
     (8,)
     """
-    def mix(mu):
-        return x_prev + mu * (x - x_prev)                                       # mu x + (1 - mu) x_prev
-
-    r = mix(time_mix_r) @ receptance.mT                                         # (..., D)
-    k = mix(time_mix_k) @ key.mT                                                # (..., F)
+    r = mix(x, x_prev, time_mix_r) @ receptance.mT                              # (..., D)
+    k = mix(x, x_prev, time_mix_k) @ key.mT                                     # (..., F)
     return sigmoid(r)[0] * (squared_relu(k)[0] @ value.mT)                      # (..., D)
 
 
@@ -211,8 +217,10 @@ class RWKV4(LanguageModel):
         return state._replace(log_scale=np.full_like(state.num, -np.inf))       # the log of nothing
 
     @staticmethod
-    def axis_sizes(vocab_size, d_model, d_ffn=None, d_att=None):
+    def axis_sizes(vocab_size, d_model, head_size=None, d_ffn=None, d_att=None):
         """Return the size of each letter in `LAYER`; d_ffn is 4 d_model by default, d_att is d_model."""
+        if head_size is not None:
+            raise ValueError(f"head_size is {head_size}, but RWKV-4 has no heads: leave it out")
         return {"V": vocab_size, "D": d_model, "F": d_ffn or 4 * d_model, "A": d_att or d_model}
 
     @staticmethod
@@ -221,13 +229,13 @@ class RWKV4(LanguageModel):
 
         Time mixing starts as a bank of memories: the decay rates e^time_decay run from e^-5 (a half-life of about
         100 tokens) to e^3 (no memory) over the channels, with more slow ones in deeper layers; the bonus zigzags
-        over the channels so that neighbours differ; the mixing ratios run from 0 to 1 over the channels, and are
+        over the channels so that neighbours differ; the mixing ratios rise from 0 over the channels, and are
         closer to 1, the current token, in deeper layers.
 
         The last matrix of each branch is zero, so that every block starts by adding nothing and gradients
         pass through it unchanged. The keys of time mixing start at zero, so that all tokens have equal
         weight, and so do the receptances, so that every gate is 1/2. The other matrices are orthogonal, with
-        gain sqrt(out/in) where out > in, which preserves the norm.
+        gain sqrt(out/in) where out > in, which preserves the root mean square.
 
         Source: paper, appendix E; ``RWKV_Init`` in
         https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v4neo/src/model.py

@@ -2,7 +2,8 @@
 
 A language model returns logits: how likely each token is to come next. To generate text, draw a token, let the model
 read it, and repeat. The state is all that is carried from one token to the next, so memory and time per token stay
-the same however long the text becomes. Any model with ``vocab_size``, ``forward`` and ``step`` will do.
+the same however long the text becomes. Any model will do that has ``vocab_size``, and `forward` (with ``last_only``,
+and for no tokens too) and `step` as `LanguageModel` has them.
 
 In reading order: `distribution` turns logits into probabilities, `sampler` draws tokens with penalties against
 repetition, `generation` continues a prompt, `batch` several prompts together, `streaming` turns tokens into text,

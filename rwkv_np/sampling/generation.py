@@ -18,7 +18,7 @@ def generate(model, prompt_tokens, max_new_tokens: int | None = 100, temperature
     Parameters
     ----------
     model
-        With ``vocab_size``, ``forward`` and ``step``.
+        With ``vocab_size``, ``forward`` and ``step``, as `rwkv_np.sampling` says.
     prompt_tokens : (T,) int, T >= 1
         Read in parallel before this function returns, all but the last.
     max_new_tokens : int or None
@@ -91,10 +91,7 @@ class Generation:
     def __init__(self, model, prompt, state, sampler, max_new_tokens, stop_tokens):
         self._model, self._sampler, self._stop_tokens = model, sampler, stop_tokens
         self._left = math.inf if max_new_tokens is None else max_new_tokens
-        _, state = model.forward(prompt[:0], state)     # no tokens: checks the state, or returns the empty one
-        if len(prompt) > 1:
-            _, state = model.forward(prompt[:-1], state, last_only=True)
-        self.state, self.last_token = state, int(prompt[-1])
+        self.state, self.last_token = read_all_but_last(model, prompt, state), int(prompt[-1])
 
     def __iter__(self):
         return self
@@ -110,6 +107,11 @@ class Generation:
         self._left -= 1
         self.state, self.last_token = state, token
         return token
+
+
+def read_all_but_last(model, prompt, state):
+    """Return the state after all tokens of a prompt but the last, which `step` will read."""
+    return model.forward(prompt[:-1], state, last_only=len(prompt) > 1)[1]
 
 
 def allow(model, stop_tokens, allowed=None):

@@ -97,7 +97,7 @@ def sum_before(x):
 
 
 def segment(lam, k, v):
-    """Return what a segment of tokens does to the state: how it decays it, and what it writes.
+    """Return what a segment of tokens does to the state: how it decays it, and what it writes. No checks.
 
     Parameters
     ----------

@@ -138,8 +138,9 @@ def step(r, lam, k, v, a, b, state=None):
     >>> out.round(6)
     array([[5., 5., 5.]])
     """
-    dtype, arrays, state = check_inputs(r, lam, k, v, a, b, state, axes="(..., H, N)")
-    r, lam, k, v, a, b = (x.astype(np.float64) for x in arrays)
+    r, lam, k, v, a, b, state = check_inputs(r, lam, k, v, a, b, state, one_token=True)
+    dtype = v.dtype
+    r, lam, k, v, a, b = (x.astype(np.float64) for x in (r, lam, k, v, a, b))
     state = advance(lam, k, v, a, b, state)
     return output(r, state).astype(dtype), state
 
@@ -181,9 +182,9 @@ def recurrent(r, lam, k, v, a, b, state=None):
     >>> out.shape, state.shape
     ((10, 2, 8), (2, 8, 8))
     """
-    dtype, arrays, S = check_inputs(r, lam, k, v, a, b, state)
-    r, lam, k, v, a, b = (x.astype(np.float64) for x in arrays)
-    out = np.empty(v.shape, dtype)
+    r, lam, k, v, a, b, S = check_inputs(r, lam, k, v, a, b, state)
+    out = np.empty(v.shape, v.dtype)
+    r, lam, k, v, a, b = (x.astype(np.float64) for x in (r, lam, k, v, a, b))
     for t in range(v.shape[-3]):
         r_t, lam_t, k_t, v_t, a_t, b_t = (x[..., t, :, :] for x in (r, lam, k, v, a, b))        # (..., H, N or M)
         S = advance(lam_t, k_t, v_t, a_t, b_t, S)

@@ -1,4 +1,4 @@
-"""What goes in and out of RWKV-7's operator: errors that name the argument, dtypes, views, layouts, slices, threads."""
+"""Check the arguments and results of RWKV-7's operator: errors by name, dtypes, views, layouts, slices, threads."""
 
 import contextlib
 import doctest

@@ -12,9 +12,9 @@ import math
 
 import numpy as np
 
-from ...checks import check_chunk
+from ...checks import check_chunk, check_gradients
 from ...fast.threads import available_threads, in_threads
-from ..checks import check_dout, check_inputs, check_state
+from ..checks import check_inputs
 from ..gradient import Gradients
 from .blocks import cut, load, store
 from .chunks import backward, forward
@@ -100,8 +100,8 @@ def vjp(r, lam, u, k, v, state=None, chunk: int | None = None):
     starts_of_lanes = in_threads(threads, forward_lane, lanes)
 
     def pullback(dout, dstate=None):
-        dout = check_dout(dout, v.shape)
-        dlast = check_state("dstate", dstate, state_shape).reshape(sequences, *state_shape[-3:])
+        dout, dlast = check_gradients(dout, dstate, v.shape, state_shape)
+        dlast = dlast.reshape(sequences, *state_shape[-3:])
         dtype = work_dtype([r, k, v, dout], [u, largest, dlast])
         dr, dlam, dk, dv = (np.zeros(x.shape, x.dtype) for x in (r4, lam4, k4, v4))
         dstate4, dout4 = np.empty_like(dlast), dout.reshape(v4.shape)

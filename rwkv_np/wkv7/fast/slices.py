@@ -7,9 +7,9 @@ short loop.
 
 import numpy as np
 
-from ...checks import check_chunk
+from ...checks import check_chunk, check_gradients
 from ...fast.threads import available_threads, in_threads
-from ..checks import check_gradients, check_inputs
+from ..checks import check_inputs
 from ..gradient import Gradients
 from ..parallel import MIN_LAM
 from .wy import wy
@@ -61,7 +61,8 @@ def vjp(r, lam, k, v, a, b, state=None, chunk=None):
     >>> all(np.allclose(x, y, rtol=0, atol=1e-11) for x, y in zip(grads, expected))
     True
     """
-    dtype, arrays, state = check_inputs(r, lam, k, v, a, b, state, least=MIN_LAM)
+    *arrays, state = check_inputs(r, lam, k, v, a, b, state, least=MIN_LAM)
+    dtype = arrays[0].dtype
     chunk = check_chunk(chunk, CHUNK, MAX_CHUNK)
     batch, (length, H, N), M = arrays[0].shape[:-3], arrays[0].shape[-3:], arrays[3].shape[-1]
     sequences, state_shape, out_shape = int(np.prod(batch)), state.shape, arrays[3].shape

@@ -85,6 +85,9 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
     def heads(a):
         return a.reshape(*x.shape[:-1], *r_k.shape)                             # (..., T, H, N)
 
+    def flat(a):
+        return a.reshape(x.shape)                                               # (..., T, D)
+
     # mixed_linear takes the share of the current token; x_r is that of the previous one.
     r, pull_r = mixed_linear(x, x_prev, 1 - x_r, receptance)                    # (..., T, D)
     k_raw, pull_k_raw = mixed_linear(x, x_prev, 1 - x_k, key)                   # (..., T, D)
@@ -104,7 +107,7 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
     (out, S), pull_wkv = wkv(heads(r), heads(lam), heads(k), heads(v), -kappa, kappa * heads(alpha), *memory)
     z, pull_norm = group_norm(out, ln_x, ln_x_bias, epsilon)                    # (..., T, D)
     rk = row_dot(heads(r * k), r_k)                                             # (..., T, H, 1)
-    z = z + (rk * heads(v)).reshape(v.shape)                                    # (..., T, D)
+    z = z + flat(rk * heads(v))                                                 # (..., T, D)
     y, pull_y = gated_linear(z, g, output)                                      # (..., T, D)
 
     def pullback(dy, dv_first=0.0):
@@ -112,19 +115,16 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
         dx_g, _, dmix_g, dg1, dg2 = pull_g(dg)
         dout, dln_x, dln_x_bias = pull_norm(dz)
         drk = row_dot(heads(dz), heads(v))                                      # (..., T, H, 1)
-        dwkv = pull_wkv(dout)                                                   # wkv7.Gradients
-
-        dv = dwkv.dv.reshape(v.shape) + (rk * heads(dz)).reshape(v.shape)
-        dk = dwkv.dk.reshape(k.shape) + (drk * heads(r) * r_k).reshape(k.shape)
-        dr = dwkv.dr.reshape(r.shape) + (drk * heads(k) * r_k).reshape(r.shape)
-        dr_k = sum_rows((drk * heads(r * k)).reshape(k.shape)).reshape(r_k.shape)
-        dkappa = heads(alpha) * dwkv.db - dwkv.da
-        dalpha = (kappa * dwkv.db).reshape(k.shape) + dk * k_raw * k_a          # from b, and from k
-        dk_a = sum_rows(dk * k_raw * (alpha - 1))
-        dkappa = pull_kappa(dkappa)[0].reshape(k.shape)
+        dr, dlam, dk, dv, da, db, _ = pull_wkv(dout)                            # each (..., T, H, N)
+        dv = flat(dv + rk * heads(dz))                                          # (..., T, D), as are the following
+        dk, dr = flat(dk + drk * heads(r) * r_k), flat(dr + drk * heads(k) * r_k)
+        dr_k = sum_rows(flat(drk * heads(r * k))).reshape(r_k.shape)
+        dkappa = flat(pull_kappa(heads(alpha) * db - da)[0])
+        dalpha = flat(kappa * db) + dk * k_raw * k_a                            # from b, and from k
+        dk_k, dk_a = sum_rows(dkappa * k_raw), sum_rows(dk * k_raw * (alpha - 1))
         dk_raw = dk * (1 + (alpha - 1) * k_a) + dkappa * k_k
 
-        dx_w, dw0, dw1, dw2, dmix_w = pull_w(LAM_MIN * dwkv.dlam.reshape(lam.shape))
+        dx_w, dw0, dw1, dw2, dmix_w = pull_w(LAM_MIN * flat(dlam))
         dx_a, da0, da1, da2, dmix_a = pull_alpha(dalpha)
         grads = {"x_w": dmix_w, "w0": dw0, "w1": dw1, "w2": dw2, "x_a": dmix_a, "a0": da0, "a1": da1, "a2": da2}
         if v_first is None:                                                     # v_first is v_own
@@ -138,7 +138,7 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
         return dx_r + dx_k + dx_v + dx_w + dx_a + dx_g + dx_nu, dv_first, grads | {
             "x_r": -dmix_r, "x_k": -dmix_k, "x_v": dmix_nu - dmix_v, "x_g": -dmix_g,        # mu is 1 - x_r, ...
             "g1": dg1, "g2": dg2,
-            "k_k": sum_rows(dkappa * k_raw), "k_a": dk_a, "r_k": dr_k, "receptance": dreceptance, "key": dkey,
+            "k_k": dk_k, "k_a": dk_a, "r_k": dr_k, "receptance": dreceptance, "key": dkey,
             "value": dvalue, "ln_x": dln_x, "ln_x_bias": dln_x_bias, "output": doutput}
 
     return (y, (S,), v_own if v_first is None else v_first), pullback

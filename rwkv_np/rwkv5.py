@@ -24,6 +24,9 @@ from .ops import group_norm
 from .params import channel_ratios, depth_ratios, orthogonal
 from .rwkv4 import channel_mixing, channel_mixing_step
 
+# Of the group norm. The official trainer divides the operator's output by 8 first and uses 1e-5, which is the same.
+EPSILON = 8**2 * 1e-5
+
 
 class State(NamedTuple):
     """The state of a model, of constant size. It is a value: never changed in place."""
@@ -35,7 +38,7 @@ class State(NamedTuple):
 
 def time_mixing(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_mix_v, receptance, key, value,
                 ln_x, ln_x_bias, output, time_faaaa=None, time_first=None, time_mix_g=None, gate=None,
-                epsilon=64e-5, wkv=wkv6.vjp):
+                epsilon=EPSILON, wkv=wkv6.vjp):
     """Read each head's matrix, then normalise and gate what it returns (paper, section 4.1).
 
     Parameters
@@ -134,7 +137,7 @@ def gating(x, x_prev, time_mix_g, gate):
 
 def time_mixing_step(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_mix_v, receptance, key, value,
                      ln_x, ln_x_bias, output, time_faaaa=None, time_first=None, time_mix_g=None, gate=None,
-                     epsilon=64e-5):
+                     epsilon=EPSILON):
     """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory.
 
     Examples
@@ -173,21 +176,20 @@ class MatrixModel(LanguageModel):
         if group_norm_epsilon is not None:
             self.metadata["group_norm_epsilon"] = group_norm_epsilon
 
-    # The official trainer divides the operator's output by 8 and uses 1e-5. Without the division that is 8^2 1e-5.
-    # Another value lies in the metadata, which travel with the model into every file.
-    group_norm_epsilon = property(lambda self: self.metadata.get("group_norm_epsilon", 64e-5))
+    # A value that is not the official one lies in the metadata, which travel with the model into every file.
+    group_norm_epsilon = property(lambda self: self.metadata.get("group_norm_epsilon", EPSILON))
     constants = property(lambda self: {"epsilon": self.group_norm_epsilon})
     n_head = property(lambda self: len(self.params[f"blocks.0.att.{self.HEADS}"]))
     head_size = property(lambda self: self.d_att // self.n_head)
     memory_shape = property(lambda self: (self.n_head, self.head_size, self.head_size))
 
 
-def head_sizes(vocab_size, d_model, head_size, d_ffn, d_att=None):
+def matrix_axis_sizes(vocab_size, d_model, head_size, d_ffn, d_att=None):
     """Return the sizes of the axes V, D, F, A, H, N.
 
     Examples
     --------
-    >>> head_sizes(5, 128, None, 448)
+    >>> matrix_axis_sizes(5, 128, None, 448)
     {'V': 5, 'D': 128, 'F': 448, 'A': 128, 'H': 2, 'N': 64}
     """
     width = d_att or d_model
@@ -252,14 +254,14 @@ class RWKV5(MatrixModel):
     @staticmethod
     def axis_sizes(vocab_size, d_model, head_size=None, d_ffn=None, d_att=None):
         """Return the size of each letter in `LAYER`; d_ffn is 3.5 d_model, rounded down to 32, by default."""
-        return head_sizes(vocab_size, d_model, head_size, d_ffn or max(32, int(3.5 * d_model) // 32 * 32), d_att)
+        return matrix_axis_sizes(vocab_size, d_model, head_size, d_ffn or max(32, int(3.5 * d_model) // 32 * 32), d_att)
 
     @staticmethod
     def initial_value(name, shape, layer, n_layer, sizes, rng):
         """Return the official initial value of one of a layer's arrays.
 
         As in RWKV-4 the heads start as a bank of memories, with decay rates from e^-6 to e^-1, the mixing ratios
-        run from 0 to 1 over the channels, and every block starts by adding nothing. The weight of the group norm
+        rise from 0 over the channels, and every block starts by adding nothing. The weight of the group norm
         grows with depth.
 
         Source: ``generate_init_weight`` and ``RWKV_Tmix_x052`` in
@@ -286,4 +288,4 @@ class RWKV5(MatrixModel):
                 return orthogonal(shape, rng)
             case "att.key.weight" | "att.gate.weight":
                 return orthogonal(shape, rng, gain=0.1)
-        return np.zeros(shape)                                                  # output, ffn.value, ffn.receptance
+        return np.zeros(shape)                                      # output, ffn.value, ffn.receptance, ln_x.bias

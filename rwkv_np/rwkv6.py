@@ -20,7 +20,7 @@ from .fast.reductions import rows, sum_rows
 from .language_model import LanguageModel
 from .ops import group_norm, linear, low_rank, token_shift
 from .params import channel_ratios, depth_ratios
-from .rwkv5 import RWKV5, MatrixModel
+from .rwkv5 import EPSILON, RWKV5, MatrixModel
 
 S_MAX = 60.0        # e^-(e^s) is 0 from s = 7 on, so that a cap at 60 changes nothing; it keeps e^s finite
 
@@ -28,7 +28,7 @@ S_MAX = 60.0        # e^-(e^s) is 0 from s = 7 on, so that a cap at 60 changes n
 def time_mixing(x, x_prev, memory, *, time_maa_x, time_maa_w, time_maa_k, time_maa_v, time_maa_r, time_maa_g,
                 time_maa_w1, time_maa_w2, time_decay, time_decay_w1, time_decay_w2, time_faaaa,
                 receptance, key, value, gate, ln_x, ln_x_bias, output, time_state=None,
-                epsilon=64e-5, wkv=wkv6.vjp):
+                epsilon=EPSILON, wkv=wkv6.vjp):
     """Mix and decay as the input says; then read, normalise and gate as RWKV-5 does (paper, section 4.2).
 
     Parameters
@@ -207,7 +207,7 @@ def channel_mixing(x, x_prev, *, time_maa_r, time_maa_k, receptance, key, value)
 
 def time_mixing_step(x, x_prev, memory, *, time_maa_x, time_maa_w, time_maa_k, time_maa_v, time_maa_r, time_maa_g,
                      time_maa_w1, time_maa_w2, time_decay, time_decay_w1, time_decay_w2, time_faaaa,
-                     receptance, key, value, gate, ln_x, ln_x_bias, output, time_state=None, epsilon=64e-5):
+                     receptance, key, value, gate, ln_x, ln_x_bias, output, time_state=None, epsilon=EPSILON):
     """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory.
 
     Examples

@@ -10,7 +10,8 @@ This is the delta rule. The removal key kappa, the share alpha and the decay w d
 maps. There is no bonus: the token is in the state when it is read, and r_k weighs it once more, outside the norm.
 Every layer above the first mixes its values with those of the first layer, v_first.
 
-D channels, H heads of N channels, D = H N, F = d_ffn, T time; W, R, P, G ranks of the maps to w, a, v, g.
+D channels, H heads of N channels, D = H N, F = d_ffn, T time; W, R, P, G ranks of the maps to w, a, v, g. The official
+code calls alpha a, hence the names a0, a1, a2; the operator's a is -kappa, and its b is alpha * kappa.
 """
 
 import numpy as np
@@ -22,9 +23,9 @@ from .fast.reductions import row_dot, sum_rows
 from .language_model import LanguageModel
 from .ops import group_norm, linear, unit
 from .params import channel_ratios, depth_ratios, orthogonal
-from .rwkv5 import MatrixModel, head_sizes
+from .rwkv5 import EPSILON, MatrixModel, matrix_axis_sizes
 
-LAM_MIN = -float(np.exp(-0.5))          # the log decay lies between this and 0
+LAM_BOUND = -float(np.exp(-0.5))        # the log decay lies between this and 0
 UNUSED = ("v0", "v1", "v2")             # by the first layer, which makes v_first
 
 
@@ -33,7 +34,7 @@ UNUSED = ("v0", "v1", "v2")             # by the first layer, which makes v_firs
 
 def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g, w0, w1, w2, a0, a1, a2,
                 v0=None, v1=None, v2=None, g1, g2, k_k, k_a, r_k, receptance, key, value, ln_x, ln_x_bias, output,
-                epsilon=64e-5, wkv=wkv7.vjp):
+                epsilon=EPSILON, wkv=wkv7.vjp):
     """Correct, write and read each head's matrix (paper, section 4.1).
 
     Parameters
@@ -100,37 +101,37 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
         nu, pull_nu = low_rank_sigmoid(x, x_prev, x_v, v0, v1, v2, identity)    # (..., T, D)
         v = v_own + nu * (v_first - v_own)                                      # (..., T, D)
 
-    lam = LAM_MIN * w_sigmoid                                                   # (..., T, D), the log decay
+    lam = LAM_BOUND * w_sigmoid                                                 # (..., T, D), the log decay
     kappa, pull_kappa = unit(heads(k_raw * k_k))                                # (..., T, H, N)
     k = k_raw * (1 + (alpha - 1) * k_a)                                         # (..., T, D)
     # out: (..., T, H, N), S: (..., H, N, N)
     (out, S), pull_wkv = wkv(heads(r), heads(lam), heads(k), heads(v), -kappa, kappa * heads(alpha), *memory)
     z, pull_norm = group_norm(out, ln_x, ln_x_bias, epsilon)                    # (..., T, D)
-    rk = row_dot(heads(r * k), r_k)                                             # (..., T, H, 1)
-    z = z + flat(rk * heads(v))                                                 # (..., T, D)
+    extra = row_dot(heads(r * k), r_k)                                          # (..., T, H, 1), of the token's own value
+    z = z + flat(extra * heads(v))                                              # (..., T, D)
     y, pull_y = gated_linear(z, g, output)                                      # (..., T, D)
 
     def pullback(dy, dv_first=0.0):
         dz, dg, doutput = pull_y(dy)
         dx_g, _, dmix_g, dg1, dg2 = pull_g(dg)
         dout, dln_x, dln_x_bias = pull_norm(dz)
-        drk = row_dot(heads(dz), heads(v))                                      # (..., T, H, 1)
+        dextra = row_dot(heads(dz), heads(v))                                   # (..., T, H, 1)
         dr, dlam, dk, dv, da, db, _ = pull_wkv(dout)                            # each (..., T, H, N)
-        dv = flat(dv + rk * heads(dz))                                          # (..., T, D), as are the following
-        dk, dr = flat(dk + drk * heads(r) * r_k), flat(dr + drk * heads(k) * r_k)
-        dr_k = sum_rows(flat(drk * heads(r * k))).reshape(r_k.shape)
+        dv = flat(dv + extra * heads(dz))                                       # (..., T, D), as are the following
+        dk, dr = flat(dk + dextra * heads(r) * r_k), flat(dr + dextra * heads(k) * r_k)
+        dr_k = sum_rows(flat(dextra * heads(r * k))).reshape(r_k.shape)
         dkappa = flat(pull_kappa(heads(alpha) * db - da)[0])
         dalpha = flat(kappa * db) + dk * k_raw * k_a                            # from b, and from k
         dk_k, dk_a = sum_rows(dkappa * k_raw), sum_rows(dk * k_raw * (alpha - 1))
         dk_raw = dk * (1 + (alpha - 1) * k_a) + dkappa * k_k
 
-        dx_w, dw0, dw1, dw2, dmix_w = pull_w(LAM_MIN * flat(dlam))
-        dx_a, da0, da1, da2, dmix_a = pull_alpha(dalpha)
+        dx_w, dmix_w, dw0, dw1, dw2 = pull_w(LAM_BOUND * flat(dlam))
+        dx_a, dmix_a, da0, da1, da2 = pull_alpha(dalpha)
         grads = {"x_w": dmix_w, "w0": dw0, "w1": dw1, "w2": dw2, "x_a": dmix_a, "a0": da0, "a1": da1, "a2": da2}
         if v_first is None:                                                     # v_first is v_own
             dv_own, dv_first, dx_nu, dmix_nu = dv + dv_first, 0.0, 0.0, 0.0
         else:
-            dx_nu, grads["v0"], grads["v1"], grads["v2"], dmix_nu = pull_nu(dv * (v_first - v_own))
+            dx_nu, dmix_nu, grads["v0"], grads["v1"], grads["v2"] = pull_nu(dv * (v_first - v_own))
             dv_own, dv_first = dv * (1 - nu), dv_first + dv * nu
         dx_r, _, dmix_r, dreceptance = pull_r(dr)
         dx_k, _, dmix_k, dkey = pull_k_raw(dk_raw)
@@ -148,7 +149,7 @@ def low_rank_sigmoid(x, x_prev, mu, bias, w1, w2, activation):
     """Compute ``sigmoid(bias + activation(x_mu @ w1) @ w2)``, x_mu the mix with a share mu of the previous token.
 
     x: (..., T, D); x_prev: (..., D); mu, bias: (D,); w1, w2: (D, R), (R, D).
-    Returns y (..., T, D), and ``pullback(dy) -> dx, dbias, dw1, dw2, dmu``.
+    Returns y (..., T, D), and ``pullback(dy) -> dx, dmu, dbias, dw1, dw2``.
 
     Examples
     --------
@@ -163,7 +164,7 @@ def low_rank_sigmoid(x, x_prev, mu, bias, w1, w2, activation):
     def pullback(dy):
         (ds,) = pull_y(dy)
         dx, _, dmu, dw1, dw2 = pull_s(ds)
-        return dx, sum_rows(ds), dw1, dw2, -dmu
+        return dx, -dmu, sum_rows(ds), dw1, dw2
 
     return y, pullback
 
@@ -197,7 +198,7 @@ def channel_mixing(x, x_prev, *, x_k, key, value):
 
 def time_mixing_step(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g, w0, w1, w2, a0, a1, a2,
                      v0=None, v1=None, v2=None, g1, g2, k_k, k_a, r_k, receptance, key, value, ln_x, ln_x_bias,
-                     output, epsilon=64e-5):
+                     output, epsilon=EPSILON):
     """Compute `time_mixing` for one token: x, x_prev, v_first (..., D) -> y (..., D), memory, v_first.
 
     Examples
@@ -212,7 +213,7 @@ def time_mixing_step(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a
 
     delta = x_prev - x
     r = (x + delta * x_r) @ receptance.mT                                       # (..., D)
-    lam = LAM_MIN * sigmoid(w0 + np.tanh((x + delta * x_w) @ w1) @ w2)[0]       # (..., D)
+    lam = LAM_BOUND * sigmoid(w0 + np.tanh((x + delta * x_w) @ w1) @ w2)[0]     # (..., D)
     k = (x + delta * x_k) @ key.mT                                              # (..., D)
     v = (x + delta * x_v) @ value.mT                                            # (..., D)
     if v_first is None:
@@ -298,7 +299,7 @@ class RWKV7(MatrixModel):
         """
         ranks = ranks or [max(32, 32 * round(n / 32)) for n in (1.8 * d_model**0.5, 1.8 * d_model**0.5,
                                                                 1.3 * d_model**0.5, 0.6 * d_model**0.8)]
-        sizes = head_sizes(vocab_size, d_model, head_size, d_ffn or 4 * d_model)
+        sizes = matrix_axis_sizes(vocab_size, d_model, head_size, d_ffn or 4 * d_model)
         return sizes | dict(zip("WRPG", ranks, strict=True))
 
     @staticmethod

@@ -9,7 +9,7 @@ def check_inputs(r, lam, k, v, a, b, state=None, one_token=False, least=-np.inf)
     """Return the arguments of a form of the operator as arrays, the state as a copy in float64.
 
     A state of None is the empty one. With `one_token`, there is no time axis. `least` is the least lam that the
-    caller can compute with: see `parallel.MIN_LAM`.
+    caller can compute with: see `parallel.LEAST_LAM`.
     """
     r, lam, k, v, a, b = check_floats(r=r, lam=lam, k=k, v=v, a=a, b=b)
     check_same_dtype(r=r, lam=lam, k=k, v=v, a=a, b=b)

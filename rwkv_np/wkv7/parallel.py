@@ -35,7 +35,7 @@ from ..checks import check_chunk
 from .checks import check_inputs
 from .recurrence import output
 
-MIN_LAM = -0.61         # the model's decay never falls below -e^-0.5 = -0.6065; `chunked` and `vjp` rely on it
+LEAST_LAM = -0.61         # the model's decay never falls below -e^-0.5 = -0.6065; `chunked` and `vjp` rely on it
 CHUNK = 16
 MAX_CHUNK = 512         # of `chunked`: e^(0.61 * 512) = 1e135 is far inside float64
 
@@ -224,7 +224,7 @@ def chunked(r, lam, k, v, a, b, state=None, chunk=None):
     >>> bool(np.allclose(wkv7.chunked(*inputs, chunk=8)[0], wkv7.recurrent(*inputs)[0], rtol=0, atol=1e-12))
     True
     """
-    *inputs, S = check_inputs(r, lam, k, v, a, b, state, least=MIN_LAM)
+    *inputs, S = check_inputs(r, lam, k, v, a, b, state, least=LEAST_LAM)
     chunk = check_chunk(chunk, CHUNK, MAX_CHUNK)
     out = np.empty_like(inputs[3])                                      # as v
     for start in range(0, out.shape[-3], chunk):

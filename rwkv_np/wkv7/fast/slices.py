@@ -11,7 +11,7 @@ from ...checks import check_chunk, check_gradients
 from ...fast.threads import available_threads, in_threads
 from ..checks import check_inputs
 from ..gradient import Gradients
-from ..parallel import MIN_LAM
+from ..parallel import LEAST_LAM
 from .wy import wy
 
 CHUNK = 16              # measured: 8 makes the loop over chunks longer, 32 and 64 the L x L products larger
@@ -61,7 +61,7 @@ def vjp(r, lam, k, v, a, b, state=None, chunk=None):
     >>> all(np.allclose(x, y, rtol=0, atol=1e-11) for x, y in zip(grads, expected))
     True
     """
-    *arrays, state = check_inputs(r, lam, k, v, a, b, state, least=MIN_LAM)
+    *arrays, state = check_inputs(r, lam, k, v, a, b, state, least=LEAST_LAM)
     dtype = arrays[0].dtype
     chunk = check_chunk(chunk, CHUNK, MAX_CHUNK)
     batch, (length, H, N), M = arrays[0].shape[:-3], arrays[0].shape[-3:], arrays[3].shape[-1]

@@ -107,7 +107,7 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
     # out: (..., T, H, N), S: (..., H, N, N)
     (out, S), pull_wkv = wkv(heads(r), heads(lam), heads(k), heads(v), -kappa, kappa * heads(alpha), *memory)
     z, pull_norm = group_norm(out, ln_x, ln_x_bias, epsilon)                    # (..., T, D)
-    extra = row_dot(heads(r * k), r_k)                                          # (..., T, H, 1), of the token's own value
+    extra = row_dot(heads(r * k), r_k)                                          # (..., T, H, 1), of the own value
     z = z + flat(extra * heads(v))                                              # (..., T, D)
     y, pull_y = gated_linear(z, g, output)                                      # (..., T, D)
 

@@ -24,12 +24,12 @@ from .diagrams import block_diagram, scan_tree
 from .precision import drift, error_growth, overflow
 from .rooms import package_map
 from .state import decay_of_difference, half_lives, head_matrices, state_heatmaps
-from .theme import BLUE, COLOURS, DIVERGING, GREEN, GREY, ORANGE, PINK, SEQUENTIAL, style
+from .theme import BLUE, COLOURS, DIVERGING, GENERATION_COLORS, GREEN, GREY, ORANGE, PINK, SEQUENTIAL, style
 from .training import accuracy_curves, loss_curve, loss_since_reset
 
 __all__ = [
-    "BLUE", "COLOURS", "DIVERGING", "GREEN", "GREY", "ORANGE", "PINK", "SEQUENTIAL", "accuracy_curves",
-    "against_length", "attention_maps", "attention_weights", "bars", "block_diagram", "cost_curves",
+    "BLUE", "COLOURS", "DIVERGING", "GENERATION_COLORS", "GREEN", "GREY", "ORANGE", "PINK", "SEQUENTIAL",
+    "accuracy_curves", "against_length", "attention_maps", "attention_weights", "bars", "block_diagram", "cost_curves",
     "decay_of_difference", "drift", "error_growth", "growth", "half_lives", "head_matrices", "lines", "loss_curve",
     "loss_since_reset", "overflow", "package_map", "scan_tree", "signed_attention_maps", "state_heatmaps", "style",
     "two_forms", "wavefront",

@@ -13,6 +13,7 @@ import numpy as np
 # Okabe and Ito's palette, which colour-blind readers can tell apart: https://jfly.uni-koeln.de/color/
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#999999"
 COLOURS = (BLUE, ORANGE, GREEN, PINK, "black")              # for the curves of one picture, in this order
+GENERATION_COLORS = {4: BLUE, 5: ORANGE, 6: GREEN, 7: PINK}  # RWKV-4 to 7, the same in every picture
 SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"                 # colour maps: from low to high; around zero
 
 

@@ -142,29 +142,34 @@ def plan(runs):
             most = TASK_STEPS.get(f"{task}/{difficulty}", MOST_STEPS) if contender != "RWKV-4" else SEARCH_STEPS
             yield task, difficulty, contender, most, {"learning_rate": rate, **options}
 
-    def search(task, difficulty):
+    def search(task, difficulty, contenders=CONTENDERS):
         for rate in (3e-3, 1e-3, 6e-3):
-            for contender in CONTENDERS:
+            for contender in contenders:
                 yield task, difficulty, contender, SEARCH_STEPS, {"learning_rate": rate}
 
-    matrices, tracking = ("RWKV-7", "RWKV-6", "RWKV-5"), (*CONTENDERS, "RWKV-7 doubled")
+    two, matrices = ("RWKV-7", "RWKV-7 doubled"), ("RWKV-7", "RWKV-6", "RWKV-5")
     yield from search("recall", "8")
-    yield from at_best("recall", "16")
-    yield from at_best("overwriting", "8")
-    yield from search("parity", "16")
-    yield from at_best("parity", "16", ("RWKV-7", "RWKV-7 doubled"))
-    yield from at_best("permutations", "16", ("RWKV-7", "RWKV-7 doubled", "softmax", "RWKV-6", "RWKV-5", "RWKV-4"))
+    yield from at_best("recall", "16", CONTENDERS[:-1])
+    yield from at_best("overwriting", "8", CONTENDERS[:-1])
+    yield from search("parity", "16", ("RWKV-7", "softmax"))        # the others learn it at the first learning rate
+    yield from at_best("parity", "16", two)
+    yield from at_best("permutations", "16", (*two, "softmax"))
     for head_size in (16, 8, 32):
         yield from at_best("recall", "16", matrices[:2], head_size=head_size)
-    yield from at_best("overwriting", "4")
+    yield from at_best("overwriting", "4", CONTENDERS[:-1])
     for things in (4, 5):
-        yield from at_best(f"permutations of {things}", "16", ("RWKV-7 doubled", "RWKV-7", "softmax"))
+        yield from at_best(f"permutations of {things}", "16", two)
+    yield from at_best("recall", "32", CONTENDERS[:-1])
+    yield from at_best("recall", "4", CONTENDERS[:-1])
     for head_size in (16, 32, 8):
         yield from at_best("recall", "16", matrices[2:], head_size=head_size)
-    yield from at_best("recall", "4")
-    yield from at_best("recall", "32")
-    yield from at_best("overwriting", "16")
-    yield from at_best("parity", "16", tracking)
+    yield from at_best("permutations", "16", matrices[1:])
+    yield from at_best("overwriting", "16", CONTENDERS[:-1])
+    for task, difficulty in (("recall", "4"), ("recall", "16"), ("overwriting", "4"), ("overwriting", "8"),
+                             ("recall", "32")):
+        yield from at_best(task, difficulty, ("RWKV-4",))
+    for things in (4, 5):
+        yield from at_best(f"permutations of {things}", "16", ("softmax", "RWKV-6", "RWKV-5", "RWKV-4"))
     for seed in (1, 2):
         yield from at_best("recall", "8", seed=seed)
         yield from at_best("overwriting", "8", seed=seed)
@@ -178,13 +183,16 @@ def name_run(task, difficulty, contender, options):
 
 def best_learning_rate(runs, task_and_difficulty, contender):
     """Return the learning rate that solved the task first, or else had the highest accuracy when the search ended."""
+    def name(rate):
+        return name_run(*task_and_difficulty.split("/"), contender, {"learning_rate": rate})
+
     def merit(rate):
-        curve = dict(runs[name_run(*task_and_difficulty.split("/"), contender, {"learning_rate": rate})]["curve"])
+        curve = dict(runs[name(rate)]["curve"])
         curve = {step: right for step, right in curve.items() if step <= SEARCH_STEPS}
         solved = [step for step, right in curve.items() if right >= SETTINGS["solved"]]
         return (1, -solved[0]) if solved else (0, curve[max(curve)])
 
-    return max(RATES, key=merit)
+    return max((rate for rate in RATES if name(rate) in runs), key=merit, default=SETTINGS["learning_rate"])
 
 
 def finished(result, most_steps):

@@ -1,8 +1,8 @@
 """Tasks that only a memory can solve, as endless random sequences: recall, parity and permutations.
 
 Each returns ``inputs, targets, weights``, (batch, T) each, as `LanguageModel.loss_and_grads` takes them: the weight is
-1 where there is an answer to be predicted, and 0 elsewhere. Notebooks 11 and 14 and ``benchmarks/memory_races.py``
-train on them.
+1 where there is an answer to be predicted, and 0 elsewhere. Notebooks 9, 11 and 14 and
+``benchmarks/memory_races.py`` train on them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ from itertools import permutations as orders
 
 import numpy as np
 
-KEYS, VALUES = 32, 32               # tokens 0 to 31, and 32 to 63
 
-
-def recall(rng, batch: int, pairs: int, rounds: int = 1):
+def recall(rng, batch: int, pairs: int, rounds: int = 1, keys: int = 32, values: int = 32):
     """Return sequences of associative recall: pairs of a key and a value, then the keys in another order.
 
     The answers are the values of the keys that are asked for. With more than one round, every key gets a new value
@@ -25,8 +23,10 @@ def recall(rng, batch: int, pairs: int, rounds: int = 1):
     rng : np.random.Generator
     batch : int
     pairs : int
-        From 1 to 32.
+        At most as many as there are keys and values.
     rounds : int
+    keys, values : int
+        How many there are to draw from: tokens 0 to keys - 1, and keys to keys + values - 1.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def recall(rng, batch: int, pairs: int, rounds: int = 1):
     Raises
     ------
     ValueError
-        If there are more pairs than keys.
+        If there are more pairs than keys or values.
 
     Examples
     --------
@@ -43,16 +43,16 @@ def recall(rng, batch: int, pairs: int, rounds: int = 1):
     >>> inputs.tolist(), targets[weights > 0].tolist()
     ([[2, 39, 11, 43, 2, 39, 11]], [39, 43])
     """
-    if not 1 <= pairs <= KEYS:
-        raise ValueError(f"pairs is {pairs} but must be from 1 to {KEYS}")
-    keys = shuffled(rng, batch, KEYS)[:, :pairs]                                            # (B, pairs)
+    if not 1 <= pairs <= min(keys, values):
+        raise ValueError(f"pairs is {pairs} but must be from 1 to {min(keys, values)}, so that no two are the same")
+    names = shuffled(rng, batch, keys)[:, :pairs]                                           # (B, pairs)
     sequence = []
     for _ in range(rounds):
-        values = KEYS + shuffled(rng, batch, VALUES)[:, :pairs]
+        contents = keys + shuffled(rng, batch, values)[:, :pairs]
         order = shuffled(rng, batch, pairs)
-        sequence.append(interleave(take(keys, order), take(values, order)))
+        sequence.append(interleave(take(names, order), take(contents, order)))
     order = shuffled(rng, batch, pairs)
-    sequence.append(interleave(take(keys, order), take(values, order)))
+    sequence.append(interleave(take(names, order), take(contents, order)))
     tokens = np.concatenate(sequence, 1)                                                    # (B, T + 1)
     weights = np.zeros(tokens.shape)
     weights[:, -2 * pairs::2] = 1                       # a key that is asked for: its value is predicted

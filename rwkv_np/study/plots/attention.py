@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...checks import check_shape
-from .theme import BLUE, DIVERGING, GREY, ORANGE, SEQUENTIAL, mask_later, name_tokens, new_figure, styled
+from .theme import BLUE, DIVERGING, ORANGE, SEQUENTIAL, mask_later, name_tokens, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,57 +60,6 @@ def attention_weights(panels: dict, t: int) -> Figure:
     figure.supylabel("attention weight", fontsize=10)
     return figure
 
-
-@styled
-def two_forms(log_weights, parallel, recurrent) -> Figure:
-    """Draw the log weights behind the parallel form, and the outputs of both forms with their difference.
-
-    Parameters
-    ----------
-    log_weights : (T, T)
-        nan above the diagonal, which is outlined.
-    parallel, recurrent : (T,)
-        The outputs of the two forms.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    ValueError
-        If the sizes do not fit together.
-
-    Examples
-    --------
-    >>> figure = two_forms(np.zeros((3, 3)), np.ones(3), np.ones(3))
-    >>> figure.axes[0].get_xlabel()
-    'source token i (outlined: the current one, u + k)'
-    """
-    from matplotlib.patches import Rectangle
-
-    length = len(parallel)
-    check_shape("log_weights", log_weights, (length, length), "as parallel has that many outputs")
-    check_shape("recurrent", recurrent, (length,), "as parallel")
-    figure = new_figure(figsize=(10, 4.4))
-    grid = figure.add_gridspec(2, 2, width_ratios=[1, 1.15], height_ratios=[3, 1])
-    triangle, above = figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[0, 1])
-    below = figure.add_subplot(grid[1, 1], sharex=above)
-    image = triangle.imshow(np.ma.masked_invalid(log_weights), cmap=SEQUENTIAL)
-    for t in range(length):
-        triangle.add_patch(Rectangle((t - 0.5, t - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=1.5))
-    triangle.set(xlabel="source token i (outlined: the current one, u + k)", ylabel="output token t",
-                 title="Parallel: weight of token i in output t")
-    figure.colorbar(image, ax=triangle, shrink=0.8, label="log weight (nats)")
-    above.plot(parallel, color=BLUE, label="parallel: weighted average over the row")
-    above.plot(recurrent, "o", color=ORANGE, fillstyle="none", label="recurrent")
-    above.set(ylabel="output", title="Outputs of both forms")
-    above.tick_params(labelbottom=False)
-    above.margins(y=0.25)
-    above.legend()
-    below.bar(range(length), (np.asarray(recurrent) - parallel) / np.finfo(float).eps, color=GREY)
-    below.set(xlabel="token t", ylabel="difference\n(float64 eps)")
-    return figure
 
 
 def attention_maps(weights, labels: Sequence[str], names: Sequence[str],

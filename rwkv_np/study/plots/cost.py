@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .theme import BLUE, GREY, coloured, new_axes, new_figure, styled
+from .theme import BLUE, GREY, coloured, new_figure, styled
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PANELS = {"time": (("time", "whole sequence (seconds)"), ("time per token", "one more token (seconds)")),
@@ -108,39 +106,3 @@ def growth(base: dict, curves: dict) -> Figure:
     panels[0].set_ylabel("forward (milliseconds)")
     panels[0].legend(loc="upper left")
     return figure
-
-
-@styled
-def against_length(curves: dict, unit: str, title: str, slopes: Sequence[float] = ()) -> Axes:
-    """Draw curves over the length of a sequence, log-log, with thin lines of given slopes.
-
-    Parameters
-    ----------
-    curves : dict of str to (lengths, values)
-    unit : str
-        Label of the vertical axis.
-    title : str
-    slopes : list of float
-        Each line of that slope passes through the end of the first curve.
-
-    Returns
-    -------
-    Axes
-
-    Examples
-    --------
-    >>> against_length({"scan": ([64, 128], [1e-3, 2e-3])}, "seconds", "Time of a scan", slopes=[1]).get_ylabel()
-    'seconds'
-    """
-    ax = new_axes(figsize=(7, 4.2))
-    for name, (lengths, values), colour in coloured(curves):
-        ax.plot(lengths, values, "o-", color=colour, markersize=4, label=name)
-    first_lengths, first_values = next(iter(curves.values()))
-    for slope in slopes:
-        ax.plot(first_lengths, first_values[-1] * (np.asarray(first_lengths, float) / first_lengths[-1]) ** slope,
-                ":", color=GREY, linewidth=1, label=f"slope {slope}")
-    ax.set(xscale="log", yscale="log", xlabel="tokens", ylabel=unit, title=title)
-    ax.set_xticks(first_lengths, [f"{n:g}" for n in first_lengths])
-    ax.minorticks_off()
-    ax.legend(fontsize=9)
-    return ax

@@ -1,15 +1,12 @@
-"""Diagrams: the associative scan, and a block of RWKV-4; the boxes and arrows they are drawn of."""
+"""The diagram of a block of RWKV-4, and the boxes and arrows it is drawn of."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from .theme import BLUE, GREY, new_axes, new_figure, styled
+from .theme import new_figure, styled
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PLAIN, PARAMETERS, STATE, LINE = "#eeeeee", "#cfe3f1", "#f6dccb", "#555555"     # grey; tints of blue and of orange
@@ -57,6 +54,7 @@ def draw_box(ax, box: Box, text: str, fill: str = PLAIN, **options) -> Box:
 
     Examples
     --------
+    >>> from rwkv_np.study.plots.theme import new_axes
     >>> draw_box(new_axes(), Box(0, 0, 2, 1), "layer norm").width
     2
     """
@@ -81,6 +79,7 @@ def draw_arrow(ax, *stations: Box, color: str = LINE):
 
     Examples
     --------
+    >>> from rwkv_np.study.plots.theme import new_axes
     >>> ax = new_axes()
     >>> draw_arrow(ax, Box(0, 0, 1, 1), Box(2, 0), Box(2, 4, 1, 1))
     >>> len(ax.lines), ax.texts[0].xy
@@ -91,44 +90,6 @@ def draw_arrow(ax, *stations: Box, color: str = LINE):
     ax.plot(*zip(*points, strict=True), color=color, linewidth=1.1, solid_joinstyle="round", zorder=1)
     ax.annotate("", last.edge(stations[-2][:2]), points[-1], zorder=1, arrowprops={
         "arrowstyle": "-|>", "color": color, "linewidth": 1.1, "shrinkA": 0, "shrinkB": 0})
-
-
-@styled
-def scan_tree(n: int = 8) -> Axes:
-    """Draw the associative scan over n tokens: in each round, a position combines with the one `reach` earlier.
-
-    Parameters
-    ----------
-    n : int
-        Number of tokens.
-
-    Returns
-    -------
-    Axes
-
-    Examples
-    --------
-    >>> [text.get_text() for text in scan_tree(2).texts]
-    ['[0..0]', '[1..1]', '[0..0]', '[0..1]']
-    """
-    rounds = int(np.ceil(np.log2(n)))
-    ax = new_axes(figsize=(9, 0.9 * rounds + 1.6))
-    first = np.arange(n)                                # the first token of the segment that ends at each position
-    for level in range(rounds + 1):
-        reach = 2 ** (level - 1) if level else n        # on level 0 nothing is combined
-        for j in range(n):
-            combined = j >= reach
-            if level:
-                for source in (j, j - reach) if combined else (j,):
-                    ax.plot([source, j], [level - 0.78, level - 0.2], color=GREY, linewidth=0.9, zorder=0)
-            ax.text(j, level, f"[{first[j - reach] if combined else first[j]}..{j}]", ha="center", va="center",
-                    fontsize=9, color="white", bbox={"boxstyle": "round", "edgecolor": "none",
-                                                     "facecolor": BLUE if combined or not level else GREY})
-        first = np.array([first[j - reach] if j >= reach else first[j] for j in range(n)])
-    ax.set(xlim=(-0.6, n - 0.4), ylim=(-0.5, rounds + 0.5), xticks=range(n), yticks=range(rounds + 1),
-           xlabel="position", ylabel="round", title="Associative scan: blue segments were combined in this round")
-    ax.set_yticklabels(["tokens", *(f"reach {2 ** r}" for r in range(rounds))])
-    return ax
 
 
 @styled
@@ -144,10 +105,10 @@ def block_diagram() -> Figure:
     >>> [ax.get_title(loc="left") for ax in block_diagram().axes]
     ['Time mixing: across tokens', 'Channel mixing: across channels']
     """
-    figure = new_figure(figsize=(10, 6.6))
+    figure = new_figure(figsize=(10, 7.1))
     for ax, title, draw in zip(figure.subplots(1, 2), ("Time mixing: across tokens", "Channel mixing: across channels"),
                                (draw_time_mixing, draw_channel_mixing), strict=True):
-        ax.set(xlim=(-0.8, 6.4), ylim=(-0.3, 10.4))
+        ax.set(xlim=(-0.8, 6.4), ylim=(-1.5, 10.6))
         ax.set_title(title)
         ax.axis("off")
         draw(ax)
@@ -163,7 +124,7 @@ def draw_branch(ax, group: str, norm: str, columns: dict) -> tuple[Box, list[Box
     and the linear layers.
     """
     start, total = Box(0, 10.1), draw_box(ax, Box(0, 0.2, 0.5, 0.5), "+", fontsize=11)
-    ax.text(0, 10.2, "x", ha="center", va="bottom", style="italic")
+    draw_arrow(ax, total, Box(0, -0.9))                             # the residual stream goes on
     draw_arrow(ax, start, total)
     layer_norm = draw_box(ax, Box(3.3, 9.3, 2.4, 0.9), f"layer norm\n{norm}.weight, {norm}.bias", PARAMETERS)
     shift = draw_box(ax, Box(3.3, 7.8, 3.9, 0.9), f"token shift: each token and the one before\n{group}_shift", STATE)
@@ -178,12 +139,21 @@ def draw_branch(ax, group: str, norm: str, columns: dict) -> tuple[Box, list[Box
     return total, layers
 
 
+def name_ends(ax, first: str, last: str):
+    """Name the residual stream (which begins with its symbol) where it enters and where it leaves."""
+    for name, y, place in ((first, 10.2, "bottom"), (last, -1.0, "top")):
+        symbol, _, rest = name.partition(" ")
+        ax.text(0, y, f"${symbol}$", ha="center", va=place)
+        ax.text(0.25, y, rest, va=place, fontsize=8)
+
+
 def draw_time_mixing(ax):
-    """Draw x + time_mixing(LN(x))."""
+    """Draw x' = x + time_mixing(LN(x))."""
+    name_ends(ax, "x", "x' to channel mixing")
     total, (r, k, v) = draw_branch(ax, "att", "ln1", {
         "time_mix_r": (1.15, "receptance"), "time_mix_k": (3.3, "key"), "time_mix_v": (5.4, "value")})
     gate = draw_box(ax, Box(1.15, 3.1, 1.1, 0.6), "sigmoid")
-    wkv = draw_box(ax, Box(4.35, 3.1, 3.2, 0.9), "WKV: weighted average of past v\nnum, den, log_scale", STATE)
+    wkv = draw_box(ax, Box(4.35, 3.1, 3.2, 0.9), "WKV: weighted average of all v so far\nnum, den, log_scale", STATE)
     rates = draw_box(ax, Box(5.4, 1.6, 1.65, 0.9), "att.time_decay\natt.time_first", PARAMETERS, fontsize=7)
     product = draw_box(ax, Box(1.15, 1.6, 0.5, 0.5), "×", fontsize=11)
     output = draw_box(ax, Box(2.6, 0.2, 2.5, 0.6), "linear, att.output.weight", PARAMETERS, fontsize=7)
@@ -199,7 +169,8 @@ def draw_time_mixing(ax):
 
 
 def draw_channel_mixing(ax):
-    """Draw x + channel_mixing(LN(x))."""
+    """Draw x'' = x' + channel_mixing(LN(x'))."""
+    name_ends(ax, "x' from time mixing", "x'' to the next block")
     total, (r, k) = draw_branch(ax, "ffn", "ln2", {"time_mix_r": (1.4, "receptance"), "time_mix_k": (4.7, "key")})
     gate = draw_box(ax, Box(1.4, 3.1, 1.1, 0.6), "sigmoid")
     squared = draw_box(ax, Box(4.7, 3.1, 1.4, 0.6), "max(k, 0)$^2$")

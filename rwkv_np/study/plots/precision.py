@@ -1,4 +1,4 @@
-"""Pictures of numerical error: overflow with large keys, drift of a float32 scale, growth over the sequence."""
+"""Pictures of numerical error: overflow with large keys, growth over the sequence."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...checks import check_shape
-from .theme import BLUE, GREY, ORANGE, coloured, label_ends, new_axes, new_figure, styled
+from .theme import BLUE, GREY, ORANGE, coloured, label_ends, new_axes, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 SMALLEST = 1e-17        # an error of zero is drawn here, on a logarithmic axis
 
@@ -19,6 +18,8 @@ SMALLEST = 1e-17        # an error of zero is drawn here, on a logarithmic axis
 @styled
 def overflow(key_sizes, errors: dict, limits: dict) -> Axes:
     """Draw the error of several forms against the size of the keys; crosses above mark nan and inf.
+
+    A curve that ends in nan or inf is named twice: where its finite part ends, and at its crosses.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def overflow(key_sizes, errors: dict, limits: dict) -> Axes:
         raise ValueError(f"errors has {len(errors)} curves but must have 1 to {len(styles)}")
     ax, ends = new_axes(figsize=(8, 4.4)), {}
     finite = np.concatenate([np.asarray(error, float)[np.isfinite(error)] for error in errors.values()])
-    top = int(np.ceil(np.log10(finite.max(initial=1e-16)))) + 1             # a band for nan begins here, in decades
+    top = int(np.ceil(np.log10(finite.max(initial=1e-16)))) + 2             # a band for nan begins here, in decades
     ax.axhspan(10.0**top, 10.0 ** (top + len(errors) + 1), color=GREY, alpha=0.15, linewidth=0)
     for n, ((name, error), (colour, line)) in enumerate(zip(errors.items(), styles, strict=False)):
         error, place = np.asarray(error, float), 10.0 ** (top + len(errors) - n)
@@ -58,6 +59,11 @@ def overflow(key_sizes, errors: dict, limits: dict) -> Axes:
         failed = np.asarray(key_sizes)[~np.isfinite(error)]
         ax.plot(key_sizes, np.maximum(error, SMALLEST), line, color=colour)
         ax.plot(failed, np.full(len(failed), place), "x", color=colour, markersize=4)
+        last = np.flatnonzero(np.isfinite(error))[-1:]
+        if len(failed) and len(last):
+            dash = " (dashed)" if line == "--" else ""
+            ax.annotate(name + dash, (key_sizes[last[0]], max(error[last[0]], SMALLEST)), xytext=(-2, 8),
+                        textcoords="offset points", ha="right", color=colour, fontsize=9)
         ends[name] = max(error[-1], SMALLEST) if np.isfinite(error[-1]) else place, colour
     ax.set(xscale="log", yscale="log", xlim=(key_sizes[0], key_sizes[-1]), xlabel="largest |k|",
            ylabel="largest error / max |v|", title="Error of the naive and the stable form as keys grow")
@@ -67,58 +73,11 @@ def overflow(key_sizes, errors: dict, limits: dict) -> Axes:
                 va="center", fontsize=9)
     for label, size in limits.items():
         ax.axvline(size, color="black", linewidth=0.8, linestyle=":")
-        ax.annotate(label, (size, 0.2), xycoords=ax.get_xaxis_transform(), xytext=(-11, 0),
+        ax.annotate(label, (size, 0.28), xycoords=ax.get_xaxis_transform(), xytext=(-11, 0),
                     textcoords="offset points", fontsize=8, rotation=90, va="bottom")
     label_ends(ax, ends)
     return ax
 
-
-@styled
-def drift(errors: dict, accumulated, random_walk) -> Figure:
-    """Draw the error over time for a running scale kept in two dtypes, and the rounding errors behind it.
-
-    Parameters
-    ----------
-    errors : dict of (offset, dtype) to (T,)
-        offset: float that was added to all keys; dtype: ``"float32"`` or ``"float64"``.
-    accumulated : (T,)
-        Rounding error of the float32 scale, summed up.
-    random_walk : (T,)
-        Size of that sum if the rounding errors were independent.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    ValueError
-        If `accumulated` and `random_walk` differ in shape.
-
-    Examples
-    --------
-    >>> t = np.arange(1.0, 9)
-    >>> figure = drift({(0, "float32"): t * 1e-7, (0, "float64"): t * 1e-16}, t, t**0.5)
-    >>> [text.get_text() for text in figure.axes[0].texts]
-    ['float64, keys around 0', 'float32, keys around 0']
-    """
-    check_shape("random_walk", random_walk, np.shape(accumulated), "as accumulated")
-    figure, ends = new_figure(figsize=(10, 4.2)), {}
-    left, right = figure.subplots(1, 2, width_ratios=[2, 1])
-    offsets = sorted({offset for offset, _ in errors})
-    shades = dict(zip(offsets, np.linspace(0.35, 1, len(offsets)), strict=True))
-    for (offset, dtype), error in errors.items():
-        colour = ORANGE if dtype == "float32" else BLUE
-        left.plot(np.maximum(error, SMALLEST), color=colour, alpha=shades[offset], linewidth=1.2)
-        ends[f"{dtype}, keys around {offset:g}"] = max(error[-1], SMALLEST), colour
-    left.set(yscale="log", xlabel="token", ylabel="largest error so far / max |v|",
-             title="Error of a running scale in two dtypes")
-    label_ends(left, ends)
-    right.plot(np.abs(accumulated), color=ORANGE, label="measured")
-    right.plot(random_walk, "--", color=GREY, label="a random walk")
-    right.set(xlabel="token", ylabel="|sum of rounding errors| (nats)", title="Rounding of the float32 scale")
-    right.legend()
-    return figure
 
 
 @styled

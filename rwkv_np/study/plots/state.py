@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 @styled
 def half_lives(initial, trained, ax: Axes | None = None, context: int | None = None) -> Axes:
-    """Draw the half-life of each channel, sorted within its layer: at initialisation in grey, trained in colour.
+    """Draw the half-life of each channel, sorted within its layer; a colour for each layer.
+
+    Broad and pale: at initialisation. Thin: trained.
 
     Parameters
     ----------
@@ -53,13 +55,14 @@ def half_lives(initial, trained, ax: Axes | None = None, context: int | None = N
     ax = new_axes(ax)
     layers, channels = trained.shape
     rank = np.arange(1, channels + 1)
-    # Broad and beneath, so that a layer that training left as it was still shows its grey.
-    ax.plot(rank, np.sort(initial).T, color=GREY, alpha=0.5, linewidth=4.5,
-            label=["initialised"] + ["_"] * (layers - 1))
     named = set(np.linspace(0, layers - 1, min(layers, 6)).round().astype(int))     # more look alike
     for layer, colour in enumerate(matplotlib.colormaps[SEQUENTIAL](np.linspace(0, 0.9, layers))):
+        # Broad and beneath, so that a layer that training left as it was still shows where it began.
+        ax.plot(rank, np.sort(initial[layer]), color=colour, alpha=0.3, linewidth=4.5, label="_", zorder=1)
         ax.plot(rank, np.sort(trained[layer]), color=colour, linewidth=1.5,
-                label=f"layer {layer}, trained" if layer in named else "_")
+                label=f"layer {layer}" if layer in named else "_")
+    ax.plot([], [], color="black", alpha=0.3, linewidth=4.5, label="pale: initialised")
+    ax.plot([], [], color="black", linewidth=1.5, label="thin: trained")
     if context is not None:
         ax.axhline(context, color="black", linewidth=0.8, linestyle=":", label="_")
         ax.annotate(f"training context, {context} tokens", (0, context), xycoords=ax.get_yaxis_transform(),
@@ -211,51 +214,58 @@ def head_matrices(matrices, labels: Sequence[str], axis_names: tuple[str, str] =
 
 
 @styled
-def decay_of_difference(differences, expected) -> Figure:
+def decay_of_difference(differences, half_lives, wanted: Sequence[float] = (1, 4, 15, 60)) -> Figure:
     """Draw how long one changed token shows in the true sum A of RWKV-4: a panel for each layer.
 
     Parameters
     ----------
     differences : (L, T, A)
         |difference| of each channel since the change, relative to its value at the change.
-    expected : (L, T, A)
-        e^{-w t}.
+    half_lives : (L, A)
+        In tokens, as from `trace.half_lives`.
+    wanted : sequence of float
+        Half-lives, in tokens. For each of them the channel of a layer that comes nearest is drawn.
 
     Returns
     -------
     Figure
-        Five channels of each layer, measured (lines) and expected (dashed).
+        The chosen channels of each layer, measured (solid) and with nothing but their own decay (dashed).
 
     Raises
     ------
     ValueError
-        If the two differ in shape.
+        If the shapes do not fit together.
 
     Examples
     --------
-    >>> x = np.exp(-0.1 * np.arange(20.0))[None, :, None]
-    >>> [ax.get_title(loc="left") for ax in decay_of_difference(x, x).axes]
+    >>> half_lives = np.array([[1.0, 60.0]])
+    >>> measured = 0.5 ** (np.arange(20.0)[None, :, None] / half_lives[:, None])
+    >>> [ax.get_title(loc="left") for ax in decay_of_difference(measured, half_lives, wanted=(1, 60)).axes]
     ['layer 0']
     """
     import matplotlib
 
-    differences = np.asarray(differences)
+    differences, half_lives = np.asarray(differences), np.asarray(half_lives, float)
     if differences.ndim != 3:
         raise ValueError(f"differences has shape {differences.shape} but must be (L, T, A)")
-    check_shape("expected", expected, differences.shape, "as differences")
-    layers, _, channels = differences.shape
-    figure = new_figure(figsize=(3.1 * layers, 3.4))
-    chosen = np.linspace(0, channels - 1, 5).astype(int)
+    layers, time, channels = differences.shape
+    check_shape("half_lives", half_lives, (layers, channels), "one for each layer and channel of differences")
+    figure = new_figure(figsize=(2.7 * layers + 0.6, 3.9))
     axes = figure.subplots(1, layers, sharey=True, squeeze=False)[0]
+    colours = matplotlib.colormaps[SEQUENTIAL](np.linspace(0.85, 0, len(wanted)))               # the longest darkest
     for layer, ax in enumerate(axes):
-        for c, colour in zip(chosen, matplotlib.colormaps[SEQUENTIAL](np.linspace(0, 0.85, len(chosen))), strict=True):
+        for aim, colour in zip(wanted, colours, strict=True):
+            c = np.argmin(np.abs(np.log(half_lives[layer] / aim)))
             ax.plot(np.maximum(differences[layer, :, c], 1e-12), color=colour, linewidth=1.4)
-            ax.plot(np.maximum(expected[layer, :, c], 1e-12), "--", color=colour, linewidth=1)
-        ax.set(yscale="log", ylim=(1e-6, 1e2), title=f"layer {layer}", xlabel="tokens since the change")
-    axes[0].set_ylabel("|difference| (1 at the change)")
+            ax.plot(0.5 ** (np.arange(time) / half_lives[layer, c]), "--", color=colour, linewidth=1)
+        ax.set(yscale="log", ylim=(1e-6, 1e2), title=f"layer {layer}")
+    axes[0].set_ylabel("|difference| in A (1 at the change)")
+    figure.supxlabel("tokens since the change", fontsize=10)
+    for aim, colour in zip(wanted, colours, strict=True):
+        axes[-1].plot([], [], color=colour, label=f"half-life near {aim:g}")
     axes[-1].plot([], [], "k-", label="measured")
-    axes[-1].plot([], [], "k--", label="$e^{-wt}$")
-    figure.legend(loc="outside right upper", fontsize=9)            # curves may run anywhere
-    figure.suptitle("Difference in A after one token was changed: five channels of each layer", fontsize=11, x=0.01,
+    axes[-1].plot([], [], "k--", label="own decay alone")
+    figure.legend(loc="outside lower center", ncols=len(wanted) + 2, fontsize=9)        # curves may run anywhere
+    figure.suptitle("Difference in A after one token was changed: a few channels of each layer", fontsize=11, x=0.01,
                     ha="left")
     return figure

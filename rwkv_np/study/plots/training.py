@@ -1,4 +1,4 @@
-"""Pictures of training and evaluation: the loss over steps, the loss after a reset, accuracy over difficulty."""
+"""Pictures of training and evaluation: the loss over steps, accuracy over difficulty."""
 
 from __future__ import annotations
 
@@ -59,47 +59,6 @@ def loss_curve(steps, losses, validation_steps=(), validation_losses=(), ax: Axe
     ax.legend(loc="upper right")                        # a loss falls: this corner stays free
     return ax
 
-
-@styled
-def loss_since_reset(positions, curves: dict, ax: Axes | None = None) -> Axes:
-    """Draw bits per byte against the bytes read since the state was reset, with standard errors as bands.
-
-    Parameters
-    ----------
-    positions : (N,)
-        Bytes since the reset.
-    curves : dict of str to (mean, standard error)
-        Each (N,).
-    ax : Axes, optional
-        A new figure's by default.
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    ValueError
-        If a curve does not have a value for each position.
-
-    Examples
-    --------
-    >>> ax = loss_since_reset([1, 8, 64], {"state kept": ([2.5, 2.4, 2.4], [0.1, 0.1, 0.1])})
-    >>> ax.get_xscale(), ax.texts[0].get_text()
-    ('log', 'state kept')
-    """
-    ax, ends = new_axes(ax), {}
-    for name, (mean, error), colour in coloured(curves):
-        check_shape(f"mean of {name!r}", mean, np.shape(positions), "one for each position")
-        check_shape(f"standard error of {name!r}", error, np.shape(positions), "one for each position")
-        mean, error = np.asarray(mean), np.asarray(error)
-        ax.plot(positions, mean, "o-", color=colour, markersize=4, label=name)
-        ax.fill_between(positions, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
-        ends[name] = mean[-1], colour
-    ax.set(xscale="log", xlabel="bytes since the reset", ylabel="bits per byte (band: standard error)",
-           title="Loss after the state, or a part of it, was reset")
-    label_ends(ax, ends)
-    return ax
 
 
 @styled

@@ -23,19 +23,6 @@ def test_bars_are_the_weights_and_the_current_token_is_marked():
         plots.attention_weights({"slow": np.ones(3)}, t=12)
 
 
-def test_two_forms_show_both_outputs_and_their_difference_in_eps():
-    parallel = rng.normal(size=4)
-    recurrent = parallel + 3 * np.finfo(float).eps * np.array([0, 1, -1, 0])
-    triangle, above, below, *_ = plots.two_forms(np.where(np.tri(4) > 0, 1.0, np.nan), parallel, recurrent).axes
-    np.testing.assert_array_equal(above.lines[0].get_ydata(), parallel)
-    np.testing.assert_array_equal(above.lines[1].get_ydata(), recurrent)
-    heights = [bar.get_height() for bar in below.patches]
-    np.testing.assert_allclose(heights, (recurrent - parallel) / np.finfo(float).eps)
-    assert np.ma.getmaskarray(triangle.images[0].get_array()).sum() == 6
-    assert len(triangle.patches) == 4 and draw(triangle).std() > 0
-    with pytest.raises(ValueError, match=r"log_weights has shape \(3, 4\) but must be \(4, 4\)"):
-        plots.two_forms(np.ones((3, 4)), np.ones(4), np.ones(4))
-
 
 def test_attention_maps_draw_the_tokens_and_not_the_incoming_state():
     weights = rng.uniform(size=(2, 5, 6))

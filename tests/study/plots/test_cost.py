@@ -34,9 +34,3 @@ def test_growth_draws_the_times_and_a_line_through_the_last_that_is_in_proportio
     np.testing.assert_array_equal(lines_by_name(ax)["in proportion"].get_ydata(), [1.0, 2.0, 4.0])
     assert [a.get_title(loc="left") for a in figure.axes] == ["B 1", "T 64"]
     assert ax.get_ylabel() == "forward (milliseconds)" and draw(figure).std() > 0
-
-
-def test_a_slope_passes_through_the_end_of_the_first_curve():
-    ax = plots.against_length({"a": ([1, 2, 4], [1.0, 2.0, 8.0]), "b": ([1, 2, 4], [1, 1, 1])}, "seconds", "title", [2])
-    np.testing.assert_allclose(lines_by_name(ax)["slope 2"].get_ydata(), [0.5, 2.0, 8.0])
-    assert ax.get_xlabel() == "tokens" and draw(ax).std() > 0

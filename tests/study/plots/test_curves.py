@@ -1,4 +1,4 @@
-"""Plain curves and bars: they are the data."""
+"""Plain curves: they are the data."""
 
 import numpy as np
 import pytest
@@ -14,11 +14,3 @@ def test_lines_are_the_curves_with_their_names_and_labels():
     assert ax.get_yscale() == "log" and ax.get_xscale() == "linear" and draw(ax).std() > 0
     with pytest.raises(ValueError, match="6 curves"):
         plots.lines({str(n): ([1], [1]) for n in range(6)}, "x", "y", "title")
-
-
-def test_bars_are_the_values_and_their_labels_no_mathematics():
-    ax = plots.bars(["$\\frac$", "b"], [0.75, 0.25], "probability", "Next token")
-    assert [bar.get_height() for bar in ax.patches] == [0.75, 0.25]
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["$\\frac$", "b"] and draw(ax).std() > 0
-    with pytest.raises(ValueError, match=r"labels has shape \(1,\) but must be \(2,\)"):
-        plots.bars(["a"], [1, 2], "p", "title")

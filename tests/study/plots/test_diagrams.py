@@ -10,12 +10,6 @@ from rwkv_np.study.plots.diagrams import Box, draw_arrow
 from rwkv_np.study.plots.theme import new_axes
 
 
-def test_the_scan_ends_with_all_that_came_before():
-    assert texts(plots.scan_tree(8))[-8:] == [f"[0..{j}]" for j in range(8)]
-    assert texts(plots.scan_tree(5))[-5:] == [f"[0..{j}]" for j in range(5)]
-    assert draw(plots.scan_tree(1)).std() > 0
-
-
 def test_the_block_diagram_names_every_array_of_a_layer_and_every_array_of_the_state():
     figure = plots.block_diagram()
     written = " ".join(" ".join(texts(ax)) for ax in figure.axes).replace(",", " ").split()

@@ -18,7 +18,7 @@ def test_overflow_shows_finite_errors_as_curves_and_the_others_as_crosses():
     assert curve.get_ydata()[2] == 1e-17                        # zero, on a logarithmic axis
     assert crosses.get_ydata().min() > 10 * stable.get_ydata().max()
     assert limit.get_xdata()[0] == 88.7
-    assert set(texts(ax)) == {"naive", "stable", "nan or inf", "float32 ends"}
+    assert set(texts(ax)) == {"naive (dashed)", "naive", "stable", "nan or inf", "float32 ends"}
     assert draw(ax).std() > 0
 
 
@@ -29,18 +29,6 @@ def test_overflow_can_be_drawn_where_nothing_is_finite_and_wrong_arguments_are_e
     with pytest.raises(ValueError, match=r"errors of 'a' has shape \(1,\) but must be \(2,\)"):
         plots.overflow([1.0, 2.0], {"a": [1.0]}, {})
 
-
-def test_drift_shows_the_errors_and_beside_them_the_sum_of_rounding_errors():
-    t = np.arange(1.0, 9)
-    errors = {(offset, dtype): t * 1e-9 * (offset + 1) for offset in (0, 100) for dtype in ("float32", "float64")}
-    left, right = plots.drift(errors, -t, t**0.5).axes
-    for line, error in zip(left.get_lines(), errors.values(), strict=True):
-        np.testing.assert_array_equal(line.get_ydata(), error)
-    assert set(texts(left)) == {f"{dtype}, keys around {offset}" for offset, dtype in errors}
-    np.testing.assert_array_equal(right.get_lines()[0].get_ydata(), t)      # its size
-    assert draw(left).std() > 0
-    with pytest.raises(ValueError, match=r"random_walk has shape \(3,\) but must be \(8,\)"):
-        plots.drift(errors, t, t[:3])
 
 
 def test_error_growth_names_every_curve_and_the_bound():

@@ -29,21 +29,20 @@ def cells(ax):
 # Half-lives
 
 
-def test_half_lives_are_sorted_in_grey_for_the_first_and_one_colour_a_layer_for_the_trained():
+def test_half_lives_are_sorted_and_each_layer_has_one_colour_pale_for_the_first_and_full_for_the_trained():
     rng = np.random.default_rng(0)
     initial, trained = 10 ** rng.uniform(-1, 3, (2, 4, 16))
     ax = plots.half_lives(initial, trained, context=64)
     drawn = ax.get_lines()
-    assert len(drawn) == 4 + 4 + 1
-    for layer in range(4):
-        np.testing.assert_array_equal(drawn[layer].get_ydata(), np.sort(initial[layer]))
-        np.testing.assert_array_equal(drawn[4 + layer].get_xdata(), np.arange(1, 17))
-        np.testing.assert_array_equal(drawn[4 + layer].get_ydata(), np.sort(trained[layer]))
-    grey = to_rgba(plots.GREY)
-    assert all(to_rgba(line.get_color()) == grey for line in drawn[:4])
-    colours = {to_rgba(line.get_color()) for line in drawn[4:8]}
-    assert len(colours) == 4 and grey not in colours
-    np.testing.assert_array_equal(drawn[8].get_ydata(), [64, 64])
+    assert len(drawn) == 4 * 2 + 2 + 1                           # two are of the legend alone
+    for layer, (first, last) in enumerate(zip(drawn[0:8:2], drawn[1:8:2], strict=True)):
+        np.testing.assert_array_equal(first.get_ydata(), np.sort(initial[layer]))
+        np.testing.assert_array_equal(last.get_xdata(), np.arange(1, 17))
+        np.testing.assert_array_equal(last.get_ydata(), np.sort(trained[layer]))
+        assert to_rgba(first.get_color()) == to_rgba(last.get_color())
+        assert first.get_alpha() < 0.5 and first.get_linewidth() > last.get_linewidth() and last.get_alpha() is None
+    assert len({to_rgba(line.get_color()) for line in drawn[:8]}) == 4
+    np.testing.assert_array_equal(drawn[10].get_ydata(), [64, 64])
     assert texts(ax) == ["training context, 64 tokens"]
     assert ax.get_ylabel() == "half-life (tokens)" and ax.get_yscale() == "log"
     assert "rank" in ax.get_xlabel()
@@ -54,18 +53,17 @@ def test_the_legend_of_half_lives_stays_short_however_many_layers(layers, named)
     lives = np.random.default_rng(0).uniform(1, 9, (layers, 5))
     legend = plots.half_lives(lives, lives).get_legend()
     entries = [text.get_text() for text in legend.get_texts()]
-    assert entries == ["initialised"] + [f"layer {n}, trained" for n in named]
+    assert entries == [f"layer {n}" for n in named] + ["pale: initialised", "thin: trained"]
 
 
-def test_half_lives_where_training_changed_nothing_still_show_the_grey():
+def test_half_lives_where_training_changed_nothing_still_show_where_they_began():
     lives = np.geomspace(0.1, 100, 32)[None]
     ax = plots.half_lives(lives, lives)
     ax.get_legend().remove()
     pixels = draw(ax)
     r, g, b = (pixels[20:-40, 60:-10, i] for i in range(3))     # within the axes, away from the spines
-    grey = (abs(r - g) < 0.01) & (abs(g - b) < 0.01) & (r > 0.5) & (r < 0.95)
-    coloured = (r - g) > 0.1        # layer 0 is purple
-    assert grey.sum() > 50 and coloured.sum() > 50
+    purple = (b - g) > 0.1          # layer 0
+    assert (purple & (r > 0.6)).sum() > 50 and (purple & (r < 0.4)).sum() > 50
 
 
 def test_an_infinite_half_life_is_not_drawn_but_the_rest_is():
@@ -83,7 +81,7 @@ def test_half_lives_of_other_shapes_are_an_error(initial, trained):
 def test_half_lives_of_heads_are_drawn_as_channels():
     lives = np.random.default_rng(0).uniform(1, 9, (2, 3, 4))
     ax = plots.half_lives(lives, 2 * lives)
-    np.testing.assert_array_equal(ax.get_lines()[2].get_ydata(), np.sort(2 * lives[0].ravel()))
+    np.testing.assert_array_equal(ax.get_lines()[1].get_ydata(), np.sort(2 * lives[0].ravel()))
 
 
 # Heat maps of RWKV-4's state
@@ -213,12 +211,18 @@ def test_head_matrices_that_are_zero_can_be_drawn_and_other_shapes_are_an_error(
 # The decay of a difference
 
 
-def test_decay_of_difference_draws_five_channels_measured_and_expected():
-    measured = np.exp(-np.arange(6.0))[None, :, None] * np.linspace(1, 2, 9)
-    figure = plots.decay_of_difference(measured, 3 * measured)
-    lines = figure.axes[0].get_lines()
-    for line, (channel, factor) in zip(lines, [(c, f) for c in (0, 2, 4, 6, 8) for f in (1, 3)], strict=False):
-        np.testing.assert_allclose(line.get_ydata(), factor * measured[0, :, channel])
-    assert figure.axes[0].get_xlabel() == "tokens since the change" and draw(figure).std() > 0
-    with pytest.raises(ValueError, match=r"expected has shape \(1, 6, 3\) but must be \(1, 6, 9\)"):
-        plots.decay_of_difference(measured, measured[..., :3])
+def test_decay_of_difference_draws_the_nearest_channels_measured_and_with_their_own_decay_alone():
+    half_lives = np.array([[50.0, 1.1, 9.0, 3.0]])
+    measured = 3 * 0.5 ** (np.arange(6.0)[:, None] / half_lives[:, None])
+    figure = plots.decay_of_difference(measured, half_lives, wanted=(1, 60))
+    short, short_alone, long, long_alone, *_ = figure.axes[0].get_lines()
+    np.testing.assert_array_equal(short.get_ydata(), measured[0, :, 1])
+    np.testing.assert_array_equal(long.get_ydata(), measured[0, :, 0])
+    np.testing.assert_allclose(short_alone.get_ydata(), measured[0, :, 1] / 3)
+    np.testing.assert_allclose(long_alone.get_ydata(), measured[0, :, 0] / 3)
+    legend = figure.legends[0]
+    key = dict(zip([text.get_text() for text in legend.get_texts()], legend.get_lines(), strict=True))
+    assert to_rgba(key["half-life near 60"].get_color()) == to_rgba(long.get_color()) != to_rgba(short.get_color())
+    assert figure.get_supxlabel() == "tokens since the change" and draw(figure).std() > 0
+    with pytest.raises(ValueError, match=r"half_lives has shape \(1, 3\) but must be \(1, 4\)"):
+        plots.decay_of_difference(measured, half_lives[:, :3])

@@ -46,17 +46,6 @@ def test_losses_that_are_not_as_many_as_steps_are_an_error():
         plots.loss_curve([1], [1.0], [1], [1.0, 2.0])
 
 
-def test_loss_since_reset_draws_means_and_standard_errors():
-    positions = np.array([1, 4, 16])
-    ax = plots.loss_since_reset(positions, {"kept": ([2.0, 1.9, 1.8], [0.1, 0.2, 0.3]), "reset": ([5, 3, 2], [0] * 3)})
-    np.testing.assert_array_equal(lines_by_name(ax)["kept"].get_xydata(), np.stack([positions, [2.0, 1.9, 1.8]], 1))
-    band = ax.collections[0].get_paths()[0].vertices
-    assert band[:, 1].min() == 1.5 and band[:, 1].max() == 2.1
-    assert texts(ax) == ["kept", "reset"] and ax.get_xlabel() == "bytes since the reset"
-    assert draw(ax).std() > 0
-    with pytest.raises(ValueError, match=r"mean of 'kept' has shape \(2,\) but must be \(3,\)"):
-        plots.loss_since_reset(positions, {"kept": ([2.0, 1.9], [0.1, 0.2])})
-
 
 def test_accuracy_curves_are_in_percent_and_named_at_their_ends():
     pairs = [2, 4, 8, 16]

@@ -149,6 +149,8 @@ def plan(runs):
 
     two, matrices = ("RWKV-7", "RWKV-7 doubled"), ("RWKV-7", "RWKV-6", "RWKV-5")
     yield from search("recall", "8")
+    for rate in (1e-3, 6e-3):               # the rate that is best at 8 pairs never leaves the plateau at 16
+        yield "recall", "16", "softmax", MOST_STEPS, {"learning_rate": rate}
     yield from at_best("recall", "16", CONTENDERS[:-1])
     yield from at_best("overwriting", "8", CONTENDERS[:-1])
     yield from search("parity", "16", ("RWKV-7", "softmax"))        # the others learn it at the first learning rate

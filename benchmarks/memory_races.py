@@ -155,10 +155,10 @@ def plan(runs):
     yield "parity", "16", "RWKV-7", SEARCH_STEPS, {"learning_rate": 1e-3}
     yield from at_best("parity", "16", two)
     yield from at_best("overwriting", "8", CONTENDERS[:-1])
-    for head_size in (16, 8):
-        yield from at_best("recall", "16", matrices[:1], head_size=head_size)
-    yield from at_best("permutations", "16", two)
+    yield from at_best("permutations", "16", two[::-1])
+    yield from at_best("recall", "16", matrices[:1], head_size=16)
     yield from at_best("overwriting", "4", CONTENDERS[:-1])
+    yield from at_best("recall", "16", matrices[:1], head_size=8)
     for head_size in (16, 8):
         yield from at_best("recall", "16", matrices[1:], head_size=head_size)
     yield from at_best("recall", "32", CONTENDERS[:-1])

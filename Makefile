@@ -6,20 +6,22 @@ python := $(VENV)/bin/python
 pip    := $(python) -m pip install --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint figures reliability notebooks docs test-docs clean
+.PHONY: help demo test test-all lint figures reliability notebooks docs docs-live test-docs clean
 
 help:
-	@echo 'make demo       train a small model, sample from it, draw its state; installs what the library needs'
+	@echo 'make demo       RWKV-4, 5, 6 and 7 for a moment each; train a model, sample from it, draw its state'
 	@echo 'make test       the style check, and every test that is not marked long: under 8 minutes'
 	@echo 'make test-all   every test'
 	@echo 'make lint       only the style check'
 	@echo 'make figures    draw the pictures of README and docs again'
 	@echo 'make reliability  damage files and interrupt runs, thousands of times; write docs/reliability.md'
-	@echo 'make notebooks  open the tutorial in Jupyter'
-	@echo 'make docs       build the book, build/book/index.html'
-	@echo 'make test-docs  build it, and check links, formulas and figures in a browser'
+	@echo 'make notebooks  open the tutorial in Jupyter: sixteen notebooks, RWKV-4 to 7'
+	@echo 'make docs       build the book, build/book/index.html, with RWKV-4 and RWKV-7 live in the browser'
+	@echo 'make docs-live  build a copy, build/book-live, in which cells run; downloads 84 MB (needs npm)'
+	@echo 'make test-docs  build the book, and check links, formulas and figures in a browser'
 	@echo 'make clean      remove $(VENV) and what the tools created; out/, with your models, is kept'
 	@echo
+	@echo 'The first run installs what it needs into $(VENV).'
 	@echo 'PYTHON=python3.12 chooses the Python to set up with (3.10 or newer).'
 	@echo 'ARGS="..." is passed on:   make demo ARGS="--help"   make test ARGS="-k wkv4 -x"'
 	@echo
@@ -50,6 +52,11 @@ notebooks: $(VENV)/development
 docs: $(VENV)/development
 	@$(python) -m sphinx --fail-on-warning --keep-going --quiet -c docs -d build/doctrees . build/book
 	@echo 'Open build/book/index.html'
+
+docs-live: docs
+	@$(python) docs/live_cells/build.py build/book build/book-live
+	@echo 'Cells run in: $(python) -m http.server --bind 127.0.0.1 --directory build/book-live'
+	@echo 'then open http://127.0.0.1:8000'
 
 test-docs: $(VENV)/development
 	@$(python) -m pytest tests/book docs/reference.md $(ARGS)

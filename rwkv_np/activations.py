@@ -36,7 +36,7 @@ def silu(x):
     -------
     y : array of that shape
     pullback
-        ``pullback(dy) -> (dx,)``.
+        ``pullback(dy) -> (dx,)``. It keeps y, which the next layer keeps anyway, and not x.
 
     Examples
     --------
@@ -44,7 +44,8 @@ def silu(x):
     [-0.0, 0.0, 1000000000.0]
     """
     s, _ = sigmoid(x)
-    return x * s, lambda dy: (dy * (s + x * s * (1 - s)),)
+    y = x * s
+    return y, lambda dy: (dy * (s + y * (1 - s)),)
 
 
 def tanh(x):

@@ -51,6 +51,66 @@ def check_shape(name, array, shape, reason=""):
                          + (f", {reason}" if reason else ""))
 
 
+def check_chunk(chunk, default=None, most=None):
+    """Return `chunk`, a number of tokens, or `default` for None; raise an error unless it is from 1 to `most`.
+
+    Examples
+    --------
+    >>> check_chunk(None, default=16)
+    16
+    >>> check_chunk(65, most=64)
+    Traceback (most recent call last):
+    ValueError: chunk is 65 but must be from 1 to 64
+    """
+    if chunk is None:
+        return default
+    if not isinstance(chunk, int | np.integer) or isinstance(chunk, bool):
+        raise TypeError(f"chunk is {chunk!r} but must be an integer")
+    if chunk < 1 or (most and chunk > most):
+        raise ValueError(f"chunk is {chunk} but must be " + (f"from 1 to {most}" if most else "at least 1"))
+    return int(chunk)
+
+
+# Of the operators of RWKV-5 to 7, whose state is a matrix per head
+
+
+def check_log_decay(lam, least=-np.inf):
+    """Raise a ValueError that names the first place where lam is not finite, above 0, or below `least`.
+
+    Examples
+    --------
+    >>> check_log_decay(np.array([-1.0, 0.9]))
+    Traceback (most recent call last):
+    ValueError: lam[1] = 0.9 but the log decay must be finite and <= 0 (lam = log w; a token multiplies by w = e^lam)
+    """
+    low, high = lam.min(initial=0), lam.max(initial=-1)                 # values that pass, if lam is empty
+    if least <= low and -np.inf < low and high <= 0:                    # False if there is a nan
+        return
+    wrong = ~((lam >= max(least, -np.finfo(lam.dtype).max)) & (lam <= 0))
+    at = tuple(int(i) for i in np.argwhere(wrong)[0])
+    must = "the log decay must be finite and <= 0 (lam = log w; a token multiplies by w = e^lam)"
+    if lam[at] < 0 and np.isfinite(lam[at]):
+        must = (f"this form requires lam >= {least}, as RWKV-7's decay has (-e^-0.5 = -0.6065 is its bound); "
+                "`recurrent`, `step`, `scan` and `backward` take any lam <= 0")
+    raise ValueError(f"lam[{', '.join(map(str, at))}] = {lam[at]} but {must}")
+
+
+def check_matrix_state(name, state, shape):
+    """Return a state, or the gradient of one, as a new float64 array of `shape`; zeros for None."""
+    if state is None:
+        return np.zeros(shape)
+    (state,) = check_floats(**{name: state})
+    check_shape(name, state, shape, "as r and v say")
+    return state.astype(np.float64)
+
+
+def check_gradients(dout, dstate, out_shape, state_shape):
+    """Return dout as an array, and dstate as a new float64 array, zeros for None."""
+    (dout,) = check_floats(dout=dout)
+    check_shape("dout", dout, out_shape, "as the output")
+    return dout, check_matrix_state("dstate", dstate, state_shape)
+
+
 # Of models
 
 
@@ -64,6 +124,7 @@ def check_params(params, cls):
             if re.search(pattern, name):
                 raise ValueError(f"it is a variant of RWKV-{cls.generation} with {variant}, as {name} shows; "
                                  f"what is supported is plain RWKV-{cls.generation}")
+    # Every number that occurs counts, so that a gap between the layers is found below.
     n_layer = len({match[1] for name in params if (match := re.match(r"blocks\.(\d+)\.", name))})
     axes, sizes = cls.axes(n_layer, params), {}             # {name: letters}, {letter: size}
     for name in sorted(axes, key=lambda name: not (name.endswith(".weight") and len(axes[name]) == 2)):
@@ -89,18 +150,14 @@ def check_params(params, cls):
         check_shape(name, array, shape)
         if array.dtype not in FLOATS or array.dtype != params["emb.weight"].dtype:
             raise TypeError(f"{name} is {array.dtype}; all arrays must be float32, or all float64")
-    for name in sorted(set(params) - set(axes)):
-        raise ValueError(f"params hold {name}, which is no part of RWKV-{cls.generation}")
+    if unknown := sorted(set(params) - set(axes)):
+        raise ValueError(f"params hold {unknown[0]}, which is no part of RWKV-{cls.generation}")
 
 
-def check_inputs(model, tokens, state, axes):
-    """Return tokens and state as arrays, the empty state for None, or raise an error that names what is wrong.
-
-    axes: the shapes that tokens may have, ("an int", "(B,)") or ("(T,)", "(B, T)").
-    """
-    one = axes[0] == "an int"
-    tokens = check_tokens(tokens, model.vocab_size, "token" if one else "tokens", axes)
-    batch = tokens.shape if one else tokens.shape[:-1]
+def check_inputs(model, tokens, state, one_token=False):
+    """Return tokens and state as arrays, the empty state for None, or raise an error that names what is wrong."""
+    tokens = check_tokens("token" if one_token else "tokens", tokens, model.vocab_size, one_token)
+    batch = tokens.shape if one_token else tokens.shape[:-1]
     return tokens, model.initial_state(batch) if state is None else check_state(state, model, batch)
 
 
@@ -118,19 +175,16 @@ def check_state(state, model, batch):
     return model.State(*arrays)
 
 
-def check_tokens(tokens, vocab_size, name, axes):
-    """Return `tokens` as an integer array of one of two shapes, or raise an error.
-
-    axes: ("an int", "(B,)") or ("(T,)", "(B, T)").
-    """
+def check_tokens(name, tokens, vocab_size, one_token=False):
+    """Return `tokens` as an integer array, (T,) or (B, T), with `one_token` () or (B,); or raise an error."""
     tokens = np.asarray(tokens)
     if tokens.size == 0 and tokens.ndim == 1:
         tokens = tokens.astype(np.int64)
     if tokens.dtype.kind not in "iu":
         raise TypeError(f"{name} are {tokens.dtype} but must be integers")
-    low = 0 if axes[0] == "an int" else 1
-    if tokens.ndim not in (low, low + 1):
-        raise ValueError(f"{name} have shape {tokens.shape} but must be {axes[0]} or {axes[1]}")
+    if tokens.ndim not in ((0, 1) if one_token else (1, 2)):
+        must = "an int or (B,)" if one_token else "(T,) or (B, T)"
+        raise ValueError(f"{name} have shape {tokens.shape} but must be {must}")
     if tokens.size and not (0 <= tokens.min() and tokens.max() < vocab_size):
         outside = (tokens < 0) | (tokens >= vocab_size)
         raise ValueError(f"token id {tokens[outside].flat[0]} is outside the vocabulary of {vocab_size}")

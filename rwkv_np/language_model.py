@@ -6,7 +6,7 @@
 
 Time mixing mixes across tokens, channel mixing across channels; LN is a layer norm. A generation of RWKV is a
 class derived from `LanguageModel` that supplies these two, each over a sequence with its pullback (*parallel*) and
-for one token (*recurrent*), and says which arrays a layer has. `rwkv4` is the simplest; read it next.
+for one token (*recurrent*), and says which arrays a layer has. `rwkv4` is the simplest; read it first.
 
 Both forms read the same `params`, a flat dict under the names of the official checkpoints, weights in their
 orientation (out, in). L layers, D channels, F width of channel mixing, V vocabulary.
@@ -17,8 +17,9 @@ import copy
 import numpy as np
 
 from . import ops
+from .activations import identity
 from .checks import check_dropout, check_inputs, check_params, check_tokens, check_weights
-from .params import count_layers, initial_params, layer_names, official_names
+from .params import VARIANTS, count_layers, initial_params, layer_names, rename_gradients
 
 SEGMENT = 1024      # tokens that `forward` reads at a time: the arrays of longer segments fall out of the cache
 
@@ -45,7 +46,7 @@ class LanguageModel:
         If an array is missing, unknown, or of the wrong shape or dtype; the message names it.
     """
 
-    # What a generation supplies; rwkv4.py documents it.
+    # What a generation supplies. In RWKV-4, for example: LAYER["att.key.weight"] is "AD", axis_sizes(...)["A"] 128.
     generation = None                   # 4, 5, 6 or 7
     LAYER = None                        # {name: axes} of one layer's arrays, without "blocks.N."; an axis is a letter
     State = None                        # NamedTuple (att_shift, ffn_shift, *memory), each array stacked over layers
@@ -55,9 +56,7 @@ class LanguageModel:
     memory_shape = None                 # shape of each memory array of one layer and one sequence
     constants = {}                      # keyword arguments of time mixing that are not arrays
     FILE_VECTORS = r"\.time_mix_"       # pattern of the names of vectors that official files store as (1, 1, n)
-    VARIANTS = {                        # {pattern of a name: what an array of this name belongs to}; unsupported
-        r"\.ffnPre\.": "a feed-forward layer before the first attention (ffnPre)", r"^head_[qk]\.": "a copying head",
-        r"(^|\.)tiny_": "tiny attention (tiny_*)", r"^pos_emb": "position embeddings (pos_emb)"}
+    VARIANTS = VARIANTS                 # {pattern of a name: what an array of this name belongs to}; unsupported
 
     classes = {}                        # {generation: class}
 
@@ -68,7 +67,6 @@ class LanguageModel:
     def __init__(self, params):
         check_params(params, type(self))
         self.params = params
-        self.layer_arrays = tuple(self.layer_axes(params))      # names without "blocks.N."
         self.tokenizer, self.metadata = None, {}
 
     @classmethod
@@ -118,6 +116,7 @@ class LanguageModel:
     d_att = property(lambda self: self.params["blocks.0.att.key.weight"].shape[0])
     d_ffn = property(lambda self: self.params["blocks.0.ffn.key.weight"].shape[0])
     dtype = property(lambda self: self.params["emb.weight"].dtype)
+    layer_arrays = property(lambda self: tuple(self.layer_axes(self.params)))       # names without "blocks.N."
 
     def astype(self, dtype):
         """Return a copy of the model in another dtype."""
@@ -156,18 +155,20 @@ class LanguageModel:
 
         Examples
         --------
-        >>> logits, state = LanguageModel.classes[4].init(vocab_size=5, d_model=8, n_layer=2).forward([1, 2, 3])
+        >>> from rwkv_np import RWKV4
+        >>> logits, state = RWKV4.init(vocab_size=5, d_model=8, n_layer=2).forward([1, 2, 3])
         >>> logits.shape
         (3, 5)
         """
-        tokens, state = check_inputs(self, tokens, state, axes=("(T,)", "(B, T)"))
+        tokens, state = check_inputs(self, tokens, state)
         if last_only and tokens.shape[-1] == 0:
             raise ValueError("last_only asks for the logits of the last token, but there are no tokens")
-        hidden = []
+        outputs = []
         for t in range(0, max(tokens.shape[-1], 1), SEGMENT):       # at least once, also if there are no tokens
             x, state = self.hidden(tokens[..., t:t + SEGMENT], state)
-            hidden = [x[..., -1, :]] if last_only else [*hidden, x]
-        return self.head(hidden[0] if last_only else np.concatenate(hidden, axis=-2))[0], state
+            outputs = [x[..., -1:, :]] if last_only else [*outputs, x]
+        logits, _ = self.head(np.concatenate(outputs, axis=-2))
+        return logits[..., 0, :] if last_only else logits, state
 
     def step(self, token, state=None):
         """Read one token, with constant memory and work.
@@ -186,18 +187,18 @@ class LanguageModel:
 
         Examples
         --------
-        >>> logits, state = LanguageModel.classes[4].init(vocab_size=5, d_model=8, n_layer=2).step(3)
+        >>> from rwkv_np import RWKV4
+        >>> logits, state = RWKV4.init(vocab_size=5, d_model=8, n_layer=2).step(3)
         >>> logits.shape, state.num.shape
         ((5,), (2, 8))
         """
-        token, state = check_inputs(self, token, state, axes=("an int", "(B,)"))
+        token, state = check_inputs(self, token, state, one_token=True)
         x, _ = self.embed(token)                                            # (..., D)
         stream, states = (x,), []                                           # RWKV-7 adds v_first to the stream
-        for layer in range(self.n_layer):
-            *stream, layer_state = self.block_step(
-                *stream, state=self.State(*(a[layer] for a in state)), **self.layer_params(layer))
+        for layer, layer_state in enumerate(map(self.State, *state)):       # the arrays of `state` are (L, ...)
+            *stream, layer_state = self.block_step(*stream, state=layer_state, **self.layer_params(layer))
             states.append(layer_state)
-        return self.head(stream[0])[0], self.stack(states)
+        return self.head(stream[0])[0], self.State(*map(np.array, zip(*states, strict=True)))       # stacked again
 
     def loss_and_grads(self, inputs, targets, state=None, weights=None, *, dropout=0.0, rng=None):
         """Return the mean cross-entropy of predicting `targets` from `inputs`, and its gradient.
@@ -223,17 +224,18 @@ class LanguageModel:
 
         Examples
         --------
-        >>> model = LanguageModel.classes[4].init(vocab_size=5, d_model=8, n_layer=2)
+        >>> from rwkv_np import RWKV4
+        >>> model = RWKV4.init(vocab_size=5, d_model=8, n_layer=2)
         >>> loss, grads = model.loss_and_grads([1, 2, 3], [2, 3, 4])
         >>> grads["head.weight"].shape
         (5, 8)
         """
-        inputs, state = check_inputs(self, inputs, state, axes=("(T,)", "(B, T)"))
-        targets = check_tokens(targets, self.vocab_size, "targets", ("(T,)", "(B, T)"))
+        inputs, state = check_inputs(self, inputs, state)
+        targets = check_tokens("targets", targets, self.vocab_size)
         weights = check_weights(inputs, targets, weights)
         check_dropout(dropout, rng)
         tape = []
-        x, _ = self.hidden(inputs, state, tape, lambda y: ops.dropout(y, dropout, rng))
+        x, _ = self.hidden(inputs, state, tape, drop=lambda y: ops.dropout(y, dropout, rng))
         logits, pull_head = self.head(x)
         loss, pull_loss = ops.softmax_cross_entropy(logits, targets, weights)
 
@@ -251,49 +253,50 @@ class LanguageModel:
         x, pull_emb = ops.embedding(emb, tokens)
         x, pull_ln = ops.layer_norm(x, *(self.params[name] for name in ln0))
 
-        def pullback(dx, *_):                           # nothing but x comes from the embedding
+        def pullback(dx, *_):                           # called like a block's; only x comes from the embedding
             dx, *dln0 = pull_ln(dx)
             return ({"emb.weight": pull_emb(dx)[0], **dict(zip(ln0, dln0, strict=True))},)
 
         return x, pullback
 
-    def hidden(self, tokens, state, tape=None, dropout=lambda y: (y, lambda dy: (dy,))):
-        """Run embedding and blocks: tokens (..., T) -> x (..., T, D), state. Append pullbacks to `tape`."""
-        tape = [] if tape is None else tape
+    def hidden(self, tokens, state, tape=None, drop=identity):
+        """Run embedding and blocks: tokens (..., T) -> x (..., T, D), state. Append pullbacks to `tape`, if given."""
         x, pullback = self.embed(tokens)                                    # (..., T, D)
-        tape.append(pullback)
+        if tape is not None:
+            tape.append(pullback)
         if tokens.shape[-1] == 0:
-            return x, state
+            return x, self.State(*map(np.copy, state))
         stream, states = (x,), []                                           # RWKV-7 adds v_first to the stream
-        for layer in range(self.n_layer):
+        for layer, layer_state in enumerate(map(self.State, *state)):       # the arrays of `state` are (L, ...)
             (*stream, layer_state), pullback = self.block(
-                *stream, state=self.State(*(a[layer] for a in state)), dropout=dropout, **self.layer_params(layer))
+                *stream, state=layer_state, drop=drop, **self.layer_params(layer))
             states.append(layer_state)
-            tape.append(official_names(pullback, self.layer_arrays, layer))
-        return stream[0], self.stack(states)
+            if tape is not None:                        # else the arrays that the pullback keeps are free
+                tape.append(rename_gradients(pullback, self.layer_arrays, layer))
+        return stream[0], self.State(*map(np.array, zip(*states, strict=True)))         # stacked again
 
-    def block(self, x, *carried, state, dropout, ln1, att, ln2, ffn):
+    def block(self, x, *carried, state, drop, ln1, att, ln2, ffn):
         """Apply time mixing, then channel mixing, each to a normalised input and added to the residual stream.
 
-        x: (..., T, D); state: one layer's; ln1, att, ln2, ffn: its arrays; dropout: an op. `carried` is what
+        x: (..., T, D); state: one layer's; ln1, att, ln2, ffn: its arrays; drop: an op. `carried` is what
         time mixing passes up through the layers beside x: v_first in RWKV-7, nothing before.
         Returns (x, *carried, state), and ``pullback(dx, *dcarried) -> dx, *dcarried, grads``.
         """
         x1, pull_ln1 = ops.layer_norm(x, **ln1)
         att = att | self.constants
         (y, memory, *carried), pull_att = self.time_mixing(x1, state.att_shift, state[2:], *carried, **att)
-        y, pull_dropout1 = dropout(y)
+        y, pull_drop1 = drop(y)
         x = x + y
         x2, pull_ln2 = ops.layer_norm(x, **ln2)
         y, pull_ffn = self.channel_mixing(x2, state.ffn_shift, **ffn)
-        y, pull_dropout2 = dropout(y)
+        y, pull_drop2 = drop(y)
         x = x + y
 
         def pullback(dx, *dcarried):
-            dx2, dffn = pull_ffn(*pull_dropout2(dx))
+            dx2, dffn = pull_ffn(*pull_drop2(dx))
             dx2, *dln2 = pull_ln2(dx2)
             dx = dx + dx2                               # the residual stream carries dx past the branch
-            dx1, *dcarried, datt = pull_att(*pull_dropout1(dx), *dcarried)
+            dx1, *dcarried, datt = pull_att(*pull_drop1(dx), *dcarried)
             dx1, *dln1 = pull_ln1(dx1)
             return dx + dx1, *dcarried, {"ln1": dict(zip(ln1, dln1, strict=True)), "att": datt,
                                          "ln2": dict(zip(ln2, dln2, strict=True)), "ffn": dffn}
@@ -330,10 +333,6 @@ class LanguageModel:
                 params[group][keyword] = self.params[name]
         return params
 
-    def stack(self, states):
-        """Return one state from those of the layers, in order."""
-        return self.State(*(np.array(arrays) for arrays in zip(*states, strict=True)))
-
 
 def model_class(params):
     """Return the class of the generation whose arrays `params` hold.
@@ -344,7 +343,5 @@ def model_class(params):
     'RWKV7'
     """
     marks = {"att.r_k": 7, "att.time_maa_": 6, "att.ln_x.": 5}     # arrays that older generations do not have
-    for mark, generation in marks.items():
-        if any(name.startswith("blocks.0." + mark) for name in params):
-            return LanguageModel.classes[generation]
-    return LanguageModel.classes[4]
+    found = (marks[mark] for mark in marks if any(name.startswith("blocks.0." + mark) for name in params))
+    return LanguageModel.classes[next(found, 4)]

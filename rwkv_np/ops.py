@@ -58,10 +58,11 @@ def normalise(x, epsilon=1e-5):
     >>> normalise(np.array([[1.0, 3.0]]))[0].round(3).tolist()
     [[-1.0, 1.0]]
     """
+    size = x.shape[-1]                                                          # D; the pullback needs no more of x
     centred = x - row_mean(x)                                                   # (..., D)
-    std = np.sqrt(row_dot(centred, centred) / x.shape[-1] + epsilon)            # (..., 1)
+    std = np.sqrt(row_dot(centred, centred) / size + epsilon)                   # (..., 1)
     y = centred / std                                                           # (..., D)
-    return y, lambda dy: ((dy - row_mean(dy) - y * (row_dot(dy, y) / x.shape[-1])) / std,)
+    return y, lambda dy: ((dy - row_mean(dy) - y * (row_dot(dy, y) / size)) / std,)
 
 
 def unit(x, smallest=1e-12):
@@ -142,10 +143,11 @@ def group_norm(x, weight, bias, epsilon=1e-5):
     [-1.0, 1.0, -1.0, 1.0]
     """
     xhat, pull_norm = normalise(x, epsilon)                                     # (..., H, N)
-    xhat = xhat.reshape(*x.shape[:-2], -1)                                      # (..., H N)
+    heads = x.shape
+    xhat = xhat.reshape(*heads[:-2], -1)                                        # (..., H N)
 
     def pullback(dy):
-        return *pull_norm((dy * weight).reshape(x.shape)), sum_row_products(dy, xhat), sum_rows(dy)
+        return *pull_norm((dy * weight).reshape(heads)), sum_row_products(dy, xhat), sum_rows(dy)
 
     return xhat * weight + bias, pullback
 
@@ -311,7 +313,7 @@ def softmax_cross_entropy(logits, targets, weights=None):
     Returns
     -------
     loss : float
-        In nats per token, summed in float64.
+        In nats per token; the mean is taken in float64.
     pullback
         ``pullback(dloss=1.0) -> (dlogits,)``.
 

@@ -7,6 +7,11 @@ from functools import cache
 
 import numpy as np
 
+# {pattern of a name: what an array of this name belongs to}, in variants of every generation that are not supported.
+VARIANTS = {
+    r"\.ffnPre\.": "a feed-forward layer before the first attention (ffnPre)", r"^head_[qk]\.": "a copying head",
+    r"(^|\.)tiny_": "tiny attention (tiny_*)", r"^pos_emb": "position embeddings (pos_emb)"}
+
 
 @cache
 def layer_names(names, layer):
@@ -22,12 +27,12 @@ def layer_names(names, layer):
             for name, group, keyword in parts]
 
 
-def official_names(pullback, names, layer):
+def rename_gradients(pullback, names, layer):
     """Return the pullback of a block with its gradients under their full names, not by group and keyword.
 
     Examples
     --------
-    >>> renamed = official_names(lambda dx: (dx, {"att": {"key": 2 * dx}}), ("att.key.weight",), 3)
+    >>> renamed = rename_gradients(lambda dx: (dx, {"att": {"key": 2 * dx}}), ("att.key.weight",), 3)
     >>> renamed(1.0)
     (1.0, {'blocks.3.att.key.weight': 2.0})
     """
@@ -37,6 +42,29 @@ def official_names(pullback, names, layer):
                           if keyword in grads[group]}
 
     return renamed
+
+
+def depth_ratios(layer, n_layer):
+    """Return the two ratios that initial values depend on: 0 .. 1 from the first to the last layer, and 1 .. 1 / L.
+
+    Examples
+    --------
+    >>> depth_ratios(0, 4), depth_ratios(3, 4)
+    ((0.0, 1.0), (1.0, 0.25))
+    """
+    return layer / max(n_layer - 1, 1), 1 - layer / n_layer
+
+
+def channel_ratios(size):
+    """Return two arrays (size,) that rise with the channel: 0 .. 1, and 0 .. (size - 1) / size.
+
+    Examples
+    --------
+    >>> [ratio.tolist() for ratio in channel_ratios(5)]
+    [[0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 0.2, 0.4, 0.6, 0.8]]
+    """
+    channel = np.arange(size)
+    return channel / max(size - 1, 1), channel / size
 
 
 def count_layers(params):
@@ -69,7 +97,7 @@ def initial_params(cls, vocab_size, d_model, n_layer, rng, dtype=np.float32, **o
 
     The embedding is tiny (uniform in +-1e-4), so that a few large steps of the optimizer give every token a
     direction of its own; ``ln0`` brings it to scale. The head is orthogonal, with half the gain that preserves
-    the norm. Layer norms start as the identity. `cls.initial_value` returns the other arrays of a layer.
+    the root mean square. Layer norms start as the identity. `cls.initial_value` returns the other arrays of a layer.
 
     Parameters
     ----------

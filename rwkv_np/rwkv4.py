@@ -2,9 +2,9 @@
 
 A generation of RWKV is defined by four things: `time_mixing` and `channel_mixing` over a sequence, each
 with its gradient; the same two for one token, in the form of an RNN; the arrays of a layer; and their initial
-values. `language_model` stacks the layers into a model.
+values. `language_model`, which comes next, stacks the layers into a model.
 
-D channels, A attention width (= D in every official model), F = d_ffn, T time.
+D channels, A attention width (C in `wkv4`; = D in every official model), F = d_ffn, T time.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from .activations import sigmoid, squared_relu
 from .fast.mixing import mixed_linear
 from .language_model import LanguageModel
 from .ops import linear
-from .params import orthogonal
+from .params import channel_ratios, depth_ratios, orthogonal
 
 
 class State(NamedTuple):
@@ -74,6 +74,7 @@ def time_mixing(x, x_prev, memory, *, time_decay, time_first, time_mix_r, time_m
     r, pull_r = mixed_linear(x, x_prev, time_mix_r, receptance)                 # (..., T, A)
     k, pull_k = mixed_linear(x, x_prev, time_mix_k, key)                        # (..., T, A)
     v, pull_v = mixed_linear(x, x_prev, time_mix_v, value)                      # (..., T, A)
+    # The operator asks for its own State; `memory` is a plain tuple, part of the model's.
     (average, memory), pull_wkv = wkv(w, u, k, v, wkv4.State(*memory))          # (..., T, A)
     gate, pull_gate = sigmoid(r)                                                # (..., T, A)
     y, pull_y = linear(gate * average, output)                                  # (..., T, D)
@@ -139,6 +140,17 @@ def channel_mixing(x, x_prev, *, time_mix_r, time_mix_k, receptance, key, value)
 # For one token, as an RNN. Leading axes are free: none, a batch, or stacked layers with their arrays (see `cascade`).
 
 
+def mix(x, x_prev, mu):
+    """Return the mix of a token with the one before it, ``mu x + (1 - mu) x_prev``.
+
+    Examples
+    --------
+    >>> mix(np.ones(2), np.zeros(2), np.array([0.25, 1.0])).tolist()
+    [0.25, 1.0]
+    """
+    return x_prev + mu * (x - x_prev)
+
+
 def time_mixing_step(x, x_prev, memory, *, time_decay, time_first, time_mix_r, time_mix_k, time_mix_v,
                      receptance, key, value, output):
     """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory.
@@ -150,12 +162,9 @@ def time_mixing_step(x, x_prev, memory, *, time_decay, time_first, time_mix_r, t
     >>> y.shape, memory[0].shape
     ((8,), (8,))
     """
-    def mix(mu):
-        return x_prev + mu * (x - x_prev)                                       # mu x + (1 - mu) x_prev
-
-    r = mix(time_mix_r) @ receptance.mT                                         # (..., A)
-    k = (mix(time_mix_k) @ key.mT).astype(np.float64)                           # (..., A); WKV is then in float64
-    v = mix(time_mix_v) @ value.mT                                              # (..., A)
+    r = mix(x, x_prev, time_mix_r) @ receptance.mT                              # (..., A)
+    k = (mix(x, x_prev, time_mix_k) @ key.mT).astype(np.float64)                # (..., A); WKV is then in float64
+    v = mix(x, x_prev, time_mix_v) @ value.mT                                   # (..., A)
     average = wkv4.output(time_first, k, v, memory).astype(x.dtype)             # (..., A)
     memory = wkv4.advance(np.exp(time_decay), k, v, memory)                     # each (..., A), float64
     return (sigmoid(r)[0] * average) @ output.mT, memory                        # (..., D)
@@ -170,16 +179,24 @@ def channel_mixing_step(x, x_prev, *, time_mix_r, time_mix_k, receptance, key, v
     >>> channel_mixing_step(np.ones(8, np.float32), np.zeros(8), **p).shape
     (8,)
     """
-    def mix(mu):
-        return x_prev + mu * (x - x_prev)                                       # mu x + (1 - mu) x_prev
-
-    r = mix(time_mix_r) @ receptance.mT                                         # (..., D)
-    k = mix(time_mix_k) @ key.mT                                                # (..., F)
+    r = mix(x, x_prev, time_mix_r) @ receptance.mT                              # (..., D)
+    k = mix(x, x_prev, time_mix_k) @ key.mT                                     # (..., F)
     return sigmoid(r)[0] * (squared_relu(k)[0] @ value.mT)                      # (..., D)
 
 
 class RWKV4(LanguageModel):
-    __doc__ = LanguageModel.__doc__.replace("any generation", "generation 4")
+    """A language model of generation 4; see `LanguageModel` for its methods and errors.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Under the official names; sizes are read off the shapes.
+
+    Examples
+    --------
+    >>> RWKV4.init(vocab_size=5, d_model=8, n_layer=2).step(3)[0].shape
+    (5,)
+    """
 
     generation = 4
     State = State
@@ -200,8 +217,10 @@ class RWKV4(LanguageModel):
         return state._replace(log_scale=np.full_like(state.num, -np.inf))       # the log of nothing
 
     @staticmethod
-    def axis_sizes(vocab_size, d_model, d_ffn=None, d_att=None):
+    def axis_sizes(vocab_size, d_model, head_size=None, d_ffn=None, d_att=None):
         """Return the size of each letter in `LAYER`; d_ffn is 4 d_model by default, d_att is d_model."""
+        if head_size is not None:
+            raise ValueError(f"head_size is {head_size}, but RWKV-4 has no heads: leave it out")
         return {"V": vocab_size, "D": d_model, "F": d_ffn or 4 * d_model, "A": d_att or d_model}
 
     @staticmethod
@@ -210,32 +229,30 @@ class RWKV4(LanguageModel):
 
         Time mixing starts as a bank of memories: the decay rates e^time_decay run from e^-5 (a half-life of about
         100 tokens) to e^3 (no memory) over the channels, with more slow ones in deeper layers; the bonus zigzags
-        over the channels so that neighbours differ; the mixing ratios run from 0 to 1 over the channels, and are
+        over the channels so that neighbours differ; the mixing ratios rise from 0 over the channels, and are
         closer to 1, the current token, in deeper layers.
 
         The last matrix of each branch is zero, so that every block starts by adding nothing and gradients
         pass through it unchanged. The keys of time mixing start at zero, so that all tokens have equal
         weight, and so do the receptances, so that every gate is 1/2. The other matrices are orthogonal, with
-        gain sqrt(out/in) where out > in, which preserves the norm.
+        gain sqrt(out/in) where out > in, which preserves the root mean square.
 
         Source: paper, appendix E; ``RWKV_Init`` in
         https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v4neo/src/model.py
         """
-        channel = np.arange(shape[0])
-        channel_ratio = channel / max(shape[0] - 1, 1)              # 0 .. 1 over the channels
-        depth = layer / max(n_layer - 1, 1)                         # 0 .. 1 over the layers
-        height = 1 - layer / n_layer                                # 1 .. almost 0
+        depth, height = depth_ratios(layer, n_layer)                # 0 .. 1, and 1 .. almost 0, over the layers
+        channel_ratio, fraction = channel_ratios(shape[0])          # 0 .. 1, and 0 .. almost 1, over the channels
         match name:
             case "att.time_decay":
                 return -5 + 8 * channel_ratio ** (0.7 + 1.3 * depth)
             case "att.time_first":
-                return np.log(0.3) + 0.5 * ((channel + 1) % 3 - 1)
+                return np.log(0.3) + 0.5 * ((np.arange(shape[0]) + 1) % 3 - 1)
             case "att.time_mix_v":
-                return (channel / shape[0]) ** height + 0.3 * depth
+                return fraction**height + 0.3 * depth
             case "att.time_mix_r":
-                return (channel / shape[0]) ** (0.5 * height)
+                return fraction ** (0.5 * height)
             case "att.time_mix_k" | "ffn.time_mix_k" | "ffn.time_mix_r":
-                return (channel / shape[0]) ** height
+                return fraction**height
             case "att.value.weight" | "ffn.key.weight":
                 return orthogonal(shape, rng, gain=max(1.0, np.sqrt(shape[0] / shape[1])))
         return np.zeros(shape)                                      # att.key, receptances, att.output, ffn.value

@@ -18,10 +18,10 @@ import numpy as np
 
 from . import wkv6
 from .activations import silu
-from .fast.mixing import mixed_linear
+from .fast.mixing import gated_linear, mixed_linear
 from .language_model import LanguageModel
-from .ops import group_norm, linear
-from .params import orthogonal
+from .ops import group_norm
+from .params import channel_ratios, depth_ratios, orthogonal
 from .rwkv4 import channel_mixing, channel_mixing_step
 
 
@@ -87,12 +87,12 @@ def time_mixing(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_m
     (out, S), pull_wkv = wkv(r_n, lam_n, u_n, k_n, v_n, *memory)                # (..., T, H, N), (..., H, N, N)
     z, pull_norm = group_norm(out, ln_x, ln_x_bias, epsilon)                    # (..., T, A)
     s, pull_gate = gating(x, x_prev, time_mix_g, gate)                          # (..., T, A)
-    y, pull_y = linear(z * s, output)                                           # (..., T, D)
+    y, pull_y = gated_linear(z, s, output)                                      # (..., T, D)
 
     def pullback(dy):
-        dgated, doutput = pull_y(dy)
-        dx_g, gate_grads = pull_gate(dgated * z)
-        dout, dln_x, dln_x_bias = pull_norm(dgated * s)
+        dz, ds, doutput = pull_y(dy)
+        dx_g, gate_grads = pull_gate(ds)
+        dout, dln_x, dln_x_bias = pull_norm(dz)
         dwkv = pull_wkv(dout)                                                   # wkv6.Gradients
         dx_r, _, dmix_r, dreceptance = pull_r(dwkv.dr.reshape(r.shape))
         dx_k, _, dmix_k, dkey = pull_k(dwkv.dk.reshape(r.shape))
@@ -100,7 +100,7 @@ def time_mixing(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_m
         # In 5.0 and 5.1 lam and u are (H, 1), and were broadcast over the channels of a head.
         dlam, du = (a if lam.shape == a.shape else a.sum(-1, keepdims=True) for a in (dwkv.dlam, dwkv.du))
         return dx_r + dx_k + dx_v + dx_g, gate_grads | {
-            # lam = -exp(time_decay). A layer has one of the other two; `official_names` ignores the one it lacks.
+            # lam = -exp(time_decay). A layer has one of the other two; `rename_gradients` ignores the one it lacks.
             "time_decay": dlam * lam, "time_faaaa": du, "time_first": du * u,
             "time_mix_r": dmix_r, "time_mix_k": dmix_k, "time_mix_v": dmix_v,
             "receptance": dreceptance, "key": dkey, "value": dvalue,
@@ -174,6 +174,7 @@ class MatrixModel(LanguageModel):
             self.metadata["group_norm_epsilon"] = group_norm_epsilon
 
     # The official trainer divides the operator's output by 8 and uses 1e-5. Without the division that is 8^2 1e-5.
+    # Another value lies in the metadata, which travel with the model into every file.
     group_norm_epsilon = property(lambda self: self.metadata.get("group_norm_epsilon", 64e-5))
     constants = property(lambda self: {"epsilon": self.group_norm_epsilon})
     n_head = property(lambda self: len(self.params[f"blocks.0.att.{self.HEADS}"]))
@@ -197,7 +198,20 @@ def head_sizes(vocab_size, d_model, head_size, d_ffn, d_att=None):
 
 
 class RWKV5(MatrixModel):
-    __doc__ = LanguageModel.__doc__.replace("any generation", "generation 5")
+    """A language model of generation 5; see `LanguageModel` for its methods and errors.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Under the official names; sizes are read off the shapes.
+    group_norm_epsilon : float, optional
+        64e-5 by default, or what the metadata say.
+
+    Examples
+    --------
+    >>> RWKV5.init(vocab_size=5, d_model=8, n_layer=2, head_size=4).step(3)[1].wkv.shape
+    (2, 2, 4, 4)
+    """
 
     generation = 5
     HEADS = "time_decay"
@@ -251,23 +265,21 @@ class RWKV5(MatrixModel):
         Source: ``generate_init_weight`` and ``RWKV_Tmix_x052`` in
         https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v5/src/model.py
         """
-        depth = layer / max(n_layer - 1, 1)                                     # 0 .. 1 over the layers
-        height = 1 - layer / n_layer                                            # 1 .. almost 0
         # Vectors stored as (H, N) are initialised as one vector over all channels.
         size = int(np.prod(shape)) if len(shape) == 2 and name.startswith("att.time") else shape[0]
-        channel = np.arange(size)
-        channel_ratio = channel / max(size - 1, 1)                              # 0 .. 1 over the channels
+        depth, height = depth_ratios(layer, n_layer)                # 0 .. 1, and 1 .. almost 0, over the layers
+        channel_ratio, fraction = channel_ratios(size)              # 0 .. 1, and 0 .. almost 1, over the channels
         match name:
             case "att.time_decay":
                 return (-6 + 5 * channel_ratio ** (0.7 + 1.3 * depth)).reshape(shape)
             case "att.time_faaaa":
-                return (depth * (1 - channel_ratio) + 0.1 * ((channel + 1) % 3 - 1)).reshape(shape)
+                return (depth * (1 - channel_ratio) + 0.1 * ((np.arange(size) + 1) % 3 - 1)).reshape(shape)
             case "att.time_mix_v":
-                return (channel / size) ** height + 0.3 * depth
+                return fraction**height + 0.3 * depth
             case "att.time_mix_r" | "att.time_mix_g":
-                return (channel / size) ** (0.5 * height)
+                return fraction ** (0.5 * height)
             case "att.time_mix_k" | "ffn.time_mix_k" | "ffn.time_mix_r":
-                return (channel / size) ** height
+                return fraction**height
             case "att.ln_x.weight":
                 return np.full(shape, ((1 + layer) / n_layer) ** 0.7)
             case "att.receptance.weight" | "att.value.weight" | "ffn.key.weight":

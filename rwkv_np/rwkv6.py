@@ -15,9 +15,11 @@ import numpy as np
 
 from . import rwkv4, wkv6
 from .activations import silu, tanh
+from .fast.mixing import gated_linear, mixed_linear
 from .fast.reductions import rows, sum_rows
 from .language_model import LanguageModel
-from .ops import group_norm, lerp, linear, low_rank, token_shift
+from .ops import group_norm, linear, low_rank, token_shift
+from .params import channel_ratios, depth_ratios
 from .rwkv5 import RWKV5, MatrixModel
 
 S_MAX = 60.0        # e^-(e^s) is 0 from s = 7 on, so that a cap at 60 changes nothing; it keeps e^s finite
@@ -82,12 +84,12 @@ def time_mixing(x, x_prev, memory, *, time_maa_x, time_maa_w, time_maa_k, time_m
     z, pull_norm = group_norm(out, ln_x, ln_x_bias, epsilon)                    # (..., T, A)
     g, pull_g = linear(x_g, gate)                                               # (..., T, A)
     s, pull_silu = silu(g)
-    y, pull_y = linear(z * s, output)                                           # (..., T, D)
+    y, pull_y = gated_linear(z, s, output)                                      # (..., T, D)
 
     def pullback(dy):
-        dgated, doutput = pull_y(dy)
-        dx_g, dgate = pull_g(*pull_silu(dgated * z))
-        dout, dln_x, dln_x_bias = pull_norm(dgated * s)
+        dz, ds, doutput = pull_y(dy)
+        dx_g, dgate = pull_g(*pull_silu(ds))
+        dout, dln_x, dln_x_bias = pull_norm(dz)
         dwkv = pull_wkv(dout)
         dx_w, dtime_decay, dtime_decay_w1, dtime_decay_w2 = pull_lam(dwkv.dlam.reshape(lam.shape))
         dx_r, dreceptance = pull_r(dwkv.dr.reshape(r.shape))
@@ -133,25 +135,25 @@ def mix(x, x_prev, maa_x, maa, w1, w2):
     >>> [m.ravel().tolist() for m in mixed[:2]]
     [[0.0, 1.0], [1.0, 2.0]]
     """
-    shifted, pull_shift = token_shift(x, x_prev)                                # (..., T, D)
-    x_x, pull_x_x = lerp(x, shifted, maa_x)                                     # (..., T, D)
-    h, pull_h = linear(x_x, w1.T)                                               # (..., T, 5 R)
+    h, pull_h = mixed_linear(x, x_prev, 1 - maa_x, w1.T)                        # (..., T, 5 R)
     m, pull_tanh = tanh(h)
-    m = np.split(m, 5, axis=-1)                                                 # five (..., T, R)
-    mu = [maa_c + m_c @ w2_c for maa_c, m_c, w2_c in zip(maa, m, w2, strict=True)]      # five (..., T, D)
+    m = np.split(rows(m), 5, axis=-1)                                           # five (B T, R)
+    shifted, pull_shift = token_shift(x, x_prev)                                # (..., T, D)
     delta = shifted - x                                                         # x_{t-1} - x_t
 
-    def pullback(dmixed):
-        dmu = [dx_c * delta for dx_c in dmixed]
-        dm = np.concatenate([dmu_c @ w2_c.T for dmu_c, w2_c in zip(dmu, w2, strict=True)], axis=-1)
-        dw2 = np.stack([rows(m_c).T @ rows(dmu_c) for m_c, dmu_c in zip(m, dmu, strict=True)])
-        ddelta = sum(dx_c * mu_c for dx_c, mu_c in zip(dmixed, mu, strict=True))
-        dx_x, dw1 = pull_h(*pull_tanh(dm))
-        dx, dshifted, dmaa_x = pull_x_x(dx_x)
-        dx_shift, _ = pull_shift(dshifted + ddelta)
-        return sum(dmixed) + dx + dx_shift - ddelta, dmaa_x, [sum_rows(dmu_c) for dmu_c in dmu], dw1.T, dw2
+    def ratios():                           # computed again by the pullback: cheaper than to keep five arrays
+        return (maa_c + (m_c @ w2_c).reshape(x.shape) for maa_c, m_c, w2_c in zip(maa, m, w2, strict=True))
 
-    return [x + delta * mu_c for mu_c in mu], pullback
+    def pullback(dmixed):
+        dmu = [rows(dx_c * delta) for dx_c in dmixed]                           # five (B T, D)
+        dm = np.concatenate([dmu_c @ w2_c.T for dmu_c, w2_c in zip(dmu, w2, strict=True)], axis=-1)
+        dw2 = np.stack([m_c.T @ dmu_c for m_c, dmu_c in zip(m, dmu, strict=True)])
+        ddelta = sum(dx_c * mu_c for dx_c, mu_c in zip(dmixed, ratios(), strict=True))
+        dx_x, _, dmix_x, dw1 = pull_h(*pull_tanh(dm.reshape(*x.shape[:-1], -1)))
+        dx_shift, _ = pull_shift(ddelta)
+        return sum(dmixed) + dx_x + dx_shift - ddelta, -dmix_x, [sum_rows(dmu_c) for dmu_c in dmu], dw1.T, dw2
+
+    return [x + delta * mu_c for mu_c in ratios()], pullback
 
 
 def log_decay(x_w, time_decay, w1, w2):
@@ -250,7 +252,13 @@ def channel_mixing_step(x, x_prev, *, time_maa_r, time_maa_k, receptance, key, v
 
 
 class RWKV6(MatrixModel):
-    __doc__ = RWKV5.__doc__.replace("generation 5", "generation 6")
+    """A language model of generation 6; parameters and methods as of `RWKV5`.
+
+    Examples
+    --------
+    >>> RWKV6.init(vocab_size=5, d_model=8, n_layer=2, head_size=4).step(3)[1].wkv.shape
+    (2, 2, 4, 4)
+    """
 
     generation = 6
     HEADS = "time_faaaa"
@@ -306,8 +314,8 @@ class RWKV6(MatrixModel):
         Source: ``generate_init_weight`` and ``RWKV_Tmix_x060`` in
         https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v5/src/model.py
         """
-        fraction = np.arange(shape[0]) / shape[0]                               # 0 .. almost 1 over the channels
-        height = 1 - layer / n_layer                                            # 1 .. almost 0
+        _, height = depth_ratios(layer, n_layer)                    # 1 .. almost 0 over the layers
+        _, fraction = channel_ratios(shape[0])                      # 0 .. almost 1 over the channels
         match name:
             case "ffn.time_maa_k" | "ffn.time_maa_r":
                 return 1 - fraction ** height**3

@@ -17,11 +17,11 @@ import numpy as np
 
 from . import wkv7
 from .activations import identity, sigmoid, squared_relu, tanh
-from .fast.mixing import mixed_linear, mixed_low_rank
+from .fast.mixing import gated_linear, mixed_linear, mixed_low_rank
 from .fast.reductions import row_dot, sum_rows
 from .language_model import LanguageModel
 from .ops import group_norm, linear, unit
-from .params import orthogonal
+from .params import channel_ratios, depth_ratios, orthogonal
 from .rwkv5 import MatrixModel, head_sizes
 
 LAM_MIN = -float(np.exp(-0.5))          # the log decay lies between this and 0
@@ -105,12 +105,11 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
     z, pull_norm = group_norm(out, ln_x, ln_x_bias, epsilon)                    # (..., T, D)
     rk = row_dot(heads(r * k), r_k)                                             # (..., T, H, 1)
     z = z + (rk * heads(v)).reshape(v.shape)                                    # (..., T, D)
-    y, pull_y = linear(z * g, output)                                           # (..., T, D)
+    y, pull_y = gated_linear(z, g, output)                                      # (..., T, D)
 
     def pullback(dy, dv_first=0.0):
-        dgated, doutput = pull_y(dy)
-        dx_g, _, dmix_g, dg1, dg2 = pull_g(dgated * z)
-        dz = dgated * g
+        dz, dg, doutput = pull_y(dy)
+        dx_g, _, dmix_g, dg1, dg2 = pull_g(dg)
         dout, dln_x, dln_x_bias = pull_norm(dz)
         drk = row_dot(heads(dz), heads(v))                                      # (..., T, H, 1)
         dwkv = pull_wkv(dout)                                                   # wkv7.Gradients
@@ -225,12 +224,13 @@ def time_mixing_step(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a
     kappa = unit(heads(k * k_k))[0]                                             # (..., H, N)
     k = k * (1 + (alpha - 1) * k_a)                                             # (..., D)
 
-    r, k, v_heads = heads(r), heads(k), heads(v)                                # (..., H, N)
-    a, b, lam = -kappa, kappa * heads(alpha), heads(lam)                        # (..., H, N)
-    out, S = wkv7.recurrence.advance(*(y.astype(np.float64) for y in (r, lam, k, v_heads, a, b)), *memory)
-    z, _ = group_norm(out.astype(x.dtype), ln_x, ln_x_bias, epsilon)            # (..., D)
-    z = z + (row_dot(r * k, r_k) * v_heads).reshape(z.shape)
-    return (z * g) @ output.mT, (S,), v_first                                   # S: (..., H, N, N) float64
+    r, lam, k, v = heads(r), heads(lam), heads(k), heads(v)                     # (..., H, N)
+    a, b = -kappa, kappa * heads(alpha)                                         # (..., H, N)
+    S = wkv7.advance(*(y.astype(np.float64) for y in (lam, k, v, a, b)), *memory)       # (..., H, N, N) float64
+    out = wkv7.output(r, S).astype(x.dtype)                                     # (..., H, N)
+    z, _ = group_norm(out, ln_x, ln_x_bias, epsilon)                            # (..., D)
+    z = z + (row_dot(r * k, r_k) * v).reshape(z.shape)                          # (..., D)
+    return (z * g) @ output.mT, (S,), v_first                                   # (..., D)
 
 
 def channel_mixing_step(x, x_prev, *, x_k, key, value):
@@ -247,7 +247,13 @@ def channel_mixing_step(x, x_prev, *, x_k, key, value):
 
 
 class RWKV7(MatrixModel):
-    __doc__ = LanguageModel.__doc__.replace("any generation", "generation 7")
+    """A language model of generation 7; parameters and methods as of `RWKV5`.
+
+    Examples
+    --------
+    >>> RWKV7.init(vocab_size=5, d_model=8, n_layer=2, head_size=4).step(3)[1].wkv.shape
+    (2, 2, 4, 4)
+    """
 
     generation = 7
     HEADS = "r_k"
@@ -305,13 +311,10 @@ class RWKV7(MatrixModel):
         Source: ``generate_init_weight`` and ``RWKV_Tmix_x070`` in
         https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v7/train_temp/src/model.py
         """
-        depth = layer / max(n_layer - 1, 1)                                     # 0 .. 1 over the layers
-        height = 1 - layer / n_layer                                            # 1 .. almost 0
-        channel = np.arange(shape[0])
-        fraction = channel / shape[0]                                           # 0 .. almost 1 over the channels
-        channel_ratio = channel / max(shape[0] - 1, 1)                          # 0 .. 1 over the channels
+        depth, height = depth_ratios(layer, n_layer)                # 0 .. 1, and 1 .. almost 0, over the layers
+        channel_ratio, fraction = channel_ratios(shape[0])          # 0 .. 1, and 0 .. almost 1, over the channels
         middle = (sizes["N"] - 1) / 2
-        zigzag = (channel % sizes["N"] - middle) / max(middle, 0.5)             # -1 .. 1 within each head
+        zigzag = (np.arange(shape[0]) % sizes["N"] - middle) / max(middle, 0.5)         # -1 .. 1 within each head
         zigzag = zigzag * np.abs(zigzag)                                        # squared, with its sign
         match name:
             case "att.x_r" | "att.x_g":

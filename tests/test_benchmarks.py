@@ -1,4 +1,4 @@
-"""What the benchmarks say of themselves: the profile counts everything once, and the table its rows."""
+"""Check that the profile counts everything once, and that the table has its rows."""
 
 import cProfile
 

@@ -1,5 +1,7 @@
 """Models of every generation: parallel equals recurrent, gradients equal finite differences, bad input is named."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from random_models import GENERATIONS, random_model_of
@@ -97,7 +99,8 @@ def test_nothing_given_is_changed_and_nothing_returned_is_a_view_of_it(generatio
     _, state = model.forward([1, 2, 3])
     given = [*state, *model.params.values()]
     before = [a.copy() for a in given]
-    for _, after in (model.forward([4, 5], state), model.step(4, state), model.forward([], None)):
+    for _, after in (model.forward([4, 5], state), model.step(4, state), model.forward([], None),
+                     model.forward([], state)):
         assert not any(np.shares_memory(a, b) for a in after for b in given)
     model.loss_and_grads([1, 2], [2, 3], state)
     for a, b in zip(given, before, strict=True):
@@ -199,3 +202,32 @@ def test_variants_are_refused_by_name(generation, name, variant):
     params = {**random_model_of(generation).params, name: np.zeros(3)}
     with pytest.raises(ValueError, match=f"{variant}.*as {name} shows"):
         model_class(params)(params)
+
+
+def test_an_array_that_is_added_later_counts_in_the_gradient_too():
+    model = random_model_of(6)
+    for layer in range(model.n_layer):
+        time_state = np.random.default_rng(layer).normal(size=model.memory_shape)
+        model.params[f"blocks.{layer}.att.time_state"] = time_state.astype(model.dtype)
+    expected = type(model)(model.params).loss_and_grads([1, 2, 3], [2, 3, 4])[1]
+    grads = model.loss_and_grads([1, 2, 3], [2, 3, 4])[1]
+    assert np.abs(grads["blocks.0.att.time_state"]).max() > 0
+    for name, grad in expected.items():
+        np.testing.assert_array_equal(grads[name], grad)
+
+
+@every_generation
+def test_forward_keeps_the_arrays_of_one_layer_at_a_time(generation):
+    peaks = []
+    for n_layer in (2, 8):
+        model = random_model_of(generation, n_layer=n_layer)
+        tracemalloc.start()
+        model.forward(np.arange(1000) % 17, last_only=True)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
+
+
+def test_rwkv4_has_no_heads():
+    with pytest.raises(ValueError, match="head_size is 4, but RWKV-4 has no heads"):
+        CLASSES[4].init(5, 8, 1, head_size=4)

@@ -63,6 +63,18 @@ def test_logits_and_states_are_those_of_the_official_runtimes(name, suffix, data
 
 
 @every_model
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_they_are_in_float32_as_models_are_loaded(name, suffix, data_dir):
+    model = rwkv_np.load(data_dir / f"{name}{suffix}")
+    assert model.dtype == np.float32
+    for tokens, epsilon, expected, _, by in cases_of(data_dir, name):
+        if epsilon is not None:
+            model.metadata["group_norm_epsilon"] = epsilon
+        logits, _ = model.forward(tokens, last_only=True)
+        assert np.abs(logits - expected).max() < 2e-5 * np.abs(expected).max(), by
+
+
+@every_model
 def test_the_published_cases_can_tell_a_wrong_model(name, data_dir):
     """Half a percent more of the first layer's output, or the other epsilon, is far beyond the bounds."""
     model = rwkv_np.load(data_dir / f"{name}.pth", dtype=np.float64)

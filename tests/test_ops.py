@@ -1,10 +1,12 @@
 """Operations: every pullback equals central differences, and the fused ones equal the plain ones."""
 
+import weakref
+
 import numpy as np
 import pytest
 
 from rwkv_np import activations, ops
-from rwkv_np.fast.mixing import mixed_linear, mixed_low_rank
+from rwkv_np.fast.mixing import gated_linear, mixed_linear, mixed_low_rank
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(2, 5, 4))
@@ -22,6 +24,7 @@ CASES = {
     "mixed_linear": (mixed_linear, [X, rng.normal(size=(2, 4)), rng.random(4), rng.normal(size=(3, 4))]),
     "mixed_low_rank": (lambda *inputs: mixed_low_rank(*inputs, activations.tanh),
                        [X, rng.normal(size=(2, 4)), rng.random(4), rng.normal(size=(4, 2)), rng.normal(size=(2, 3))]),
+    "gated_linear": (gated_linear, [X, rng.normal(size=X.shape), rng.normal(size=(3, 4))]),
     "token_shift": (ops.token_shift, [X, rng.normal(size=(2, 4))]),
     "lerp": (ops.lerp, [X, rng.normal(size=X.shape), rng.random(4)]),
     "linear": (ops.linear, [X, rng.normal(size=(3, 4))]),
@@ -79,6 +82,21 @@ def test_mixed_low_rank_is_mixed_linear_of_the_identity_and_low_rank():
     mixed, _ = mixed_linear(x, x_prev, mu, np.eye(4))
     np.testing.assert_allclose(mixed_low_rank(x, x_prev, mu, w1, w2, activations.tanh)[0],
                                ops.low_rank(mixed, w1, w2, activations.tanh)[0], rtol=1e-12)
+
+
+def test_gated_linear_is_a_product_and_linear():
+    x, gate, weight = CASES["gated_linear"][1]
+    np.testing.assert_array_equal(gated_linear(x, gate, weight)[0], ops.linear(x * gate, weight)[0])
+
+
+@pytest.mark.parametrize("name", ["normalise", "layer_norm", "group_norm", "unit", "sigmoid", "silu", "squared_relu"])
+def test_pullback_does_not_keep_the_input(name):
+    op, (x, *others) = CASES[name]
+    x = x.copy()
+    kept = weakref.ref(x)
+    _, pullback = op(x, *others)
+    del x
+    assert kept() is None, f"the pullback of {name} holds its input"
 
 
 def test_the_mix_is_of_each_token_and_the_one_before_it():

@@ -1,4 +1,4 @@
-"""What README and the pages say of the code is true: line counts, paths, commands.
+"""Check that README and the pages are true of the code: line counts, paths, commands.
 
 `python tests/test_readme.py` brings the line counts of the reading order up to date.
 """
@@ -68,7 +68,7 @@ def test_python_examples_run(page, tmp_path, monkeypatch):
                  u_heads=rng.random((2, 4)), my_wkv4=wkv4.recurrent, my_wkv6=wkv6.recurrent,
                  my_wkv7=wkv7.recurrent)
     text = page.read_text(encoding="utf-8")
-    for file in re.findall(r'load\("(.*?)"\)', text):                        # the models that the page loads
+    for file in re.findall(r'load\("([^"]*\.pth)"\)', text):                 # the models that the page loads
         rwkv_np.save(rwkv_np.load(), file)
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(block.replace("max_steps=500", "max_steps=2").replace("held_out)", "held_out[:500])"), names)

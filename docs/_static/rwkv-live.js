@@ -38,7 +38,8 @@
     <h2 data-name="heading">Its state</h2>
     <div class="row">
       <label>layer <select name="layer"></select></label>
-      <span class="scale"><span data-name="low"></span><i></i><span data-name="high"></span> (grey: empty)</span>
+      <span class="scale"><span data-name="low"></span><i></i><span data-name="high"></span>
+        <span data-name="grey"></span></span>
     </div>
     <div class="map"><div class="ticks" aria-hidden="true"></div>
       <div class="cells"><canvas role="img"></canvas><div class="marks" aria-hidden="true"></div></div></div>
@@ -121,11 +122,14 @@
     named("high").textContent = shown(limit);
     drawMarks(cells);
     const { now, bytes } = session(), four = page.model.generation === 4;
-    letters.style.gridTemplateColumns = `repeat(${columns}, 1fr)`;
-    letters.replaceChildren(...(four ? Array.from({ length: columns }, (_, x) => {
-      const byte = bytes[now - columns + x];
-      return Object.assign(document.createElement("span"), { textContent: byte === undefined ? "" : letter(byte) });
-    }) : []));
+    const { width, N } = page.model, heads = Array.from({ length: width / N || 0 }, (_, head) => head);
+    const below = four ? Array.from({ length: columns }, (_, x) => bytes[now - columns + x])
+      .map((byte) => (byte === undefined ? "" : letter(byte)))
+      : Array.from({ length: cells.wide }, (_, x) => heads.filter((head) => head % cells.wide === x))
+        .map((column) => `head${column.length > 1 ? "s" : ""} ${column.join(", ")}`);     // from top to bottom
+    letters.style.gridTemplateColumns = `repeat(${below.length}, 1fr)`;
+    letters.replaceChildren(...below.map((textContent) => Object.assign(document.createElement("span"),
+      { textContent })));
     canvas.setAttribute("aria-label", describe(sizes.length ? sizes[sizes.length - 1] : 0));
   }
 
@@ -265,7 +269,8 @@
     control("channel").value = 0;
     named("heading").textContent = model.generation === 4
       ? "Its state: averages of past values, channels by half-life in tokens"
-      : "Its state: a matrix for each head, value channels by key channels";
+      : "Its state: a matrix for each head, a row per value channel, a column per key channel";
+    named("grey").textContent = model.generation === 4 ? "(grey: empty)" : "";
     root.dataset.generation = model.generation;
     say(`RWKV-${model.generation}, ${model.parameters.toLocaleString("en")} parameters.`);
     page.readyAfter ??= performance.now();

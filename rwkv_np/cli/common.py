@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from .. import load
+from ..files.bundled import BUNDLED_MODELS
 from ..text import tokenizer
 
 
@@ -54,9 +55,13 @@ def command_line(*arguments) -> str:
 
 
 def add_model_options(parser):
-    """Add ``--model`` to a parser, and what may come beside it: ``--tokenizer``, ``--adapter``, ``--alpha``."""
-    parser.add_argument("--model", metavar="MODEL", help=".pth, .safetensors, Hugging Face folder or Hub id, or "
-                                                         "python-help-7 (default: python-help, also included)")
+    """Add ``--model`` or ``--generation`` to a parser, and ``--tokenizer``, ``--adapter``, ``--alpha``."""
+    model = parser.add_mutually_exclusive_group()
+    included = " or ".join(f"{path.stem} (RWKV-{generation})" for generation, path in BUNDLED_MODELS.items())
+    model.add_argument("--model", metavar="MODEL", help=".pth, .safetensors, Hugging Face folder, Hub id, or a small "
+                                                        f"model in the package: {included}")
+    model.add_argument("--generation", type=int, choices=sorted(BUNDLED_MODELS),
+                       help="the model in the package of this generation (default: 4)")
     parser.add_argument("--tokenizer", metavar="FILE", help="for a model without one: its file, or the word bytes")
     parser.add_argument("--adapter", metavar="FILE", help="a LoRA adapter to merge into the model: a folder of PEFT "
                                                           "or a file of RWKV-PEFT")
@@ -68,7 +73,8 @@ def read_model(options):
     """Return the model that the options of `add_model_options` describe."""
     if options.alpha is not None and options.adapter is None:
         raise UsageError("--alpha is for --adapter; leave it out")
-    model = load(options.model, adapter=options.adapter, alpha=options.alpha)
+    path = options.model if options.generation is None else BUNDLED_MODELS[options.generation]
+    model = load(path, adapter=options.adapter, alpha=options.alpha)
     if options.tokenizer is not None:
         set_tokenizer(model, options.tokenizer)
     return model

@@ -1,4 +1,4 @@
-"""``demo``: train a small model, sample from it, and show that its two forms compute the same function."""
+"""``demo``: train small models of all generations, sample from them, and show that forward and step agree."""
 
 import lzma
 import math
@@ -11,6 +11,8 @@ from dataclasses import asdict
 import numpy as np
 
 from .. import RWKV4, load, save, wkv4
+from ..files.bundled import BUNDLED_MODELS
+from ..language_model import LanguageModel
 from ..sampling import generate, stream_text
 from ..study import plots, trace
 from ..text import corpora
@@ -22,13 +24,15 @@ from .output import new_folder
 PROMPT = "The "
 RULES = [mark * 24 for mark in " =-*"]              # indents and rules, in which a small model may get lost
 READ_NEXT = "rwkv_np/wkv4/recurrence.py"
+NAMES = {4: "Dove", 5: "Eagle", 6: "Finch", 7: "Goose"}
 SENTENCE = "Return a new list from the items of the sequence."
 
 
 def add(commands):
     """Add the command to the command line; return its parser."""
-    parser = commands.add_parser("demo", help="train a small model, sample from it, and check that its two forms agree")
-    parser.add_argument("--seconds", type=float, default=90, metavar="X",
+    parser = commands.add_parser("demo", help="train small models of all generations, sample from them, and check that "
+                                             "forward and step agree")
+    parser.add_argument("--seconds", type=float, default=70, metavar="X",
                         help="how long to train (default: %(default)s)")
     parser.add_argument("--out", metavar="DIR",
                         help="folder for model and pictures (default: out/demo; never overwritten)")
@@ -44,15 +48,16 @@ def run(options):
 
 
 def run_in(out, seconds):
-    """Run the demo with a folder for its results; the exit code is 1 if the two forms do not agree."""
-    print(f"RWKV-4 in NumPy {np.__version__}; matrix products by {blas()}\n")
-    sample_included_model()
-    compare_forms()
+    """Run the demo with a folder for its results; the exit code is 1 if two forms do not agree."""
+    print(f"RWKV-4, 5, 6 and 7 in NumPy {np.__version__}; matrix products by {blas()}\n")
+    sample_included_models()
     corpus = corpora.embedded()
+    agreement = compare_generations(corpus)
+    compare_forms()
     print_baselines(corpus)
     model, initial, training = train_on(corpus, seconds, out)
     sample_trained_model(model)
-    agreement = compare_modes(model, corpus)
+    agreement &= compare_modes(model, corpus)
     draw_pictures(model, initial, training, out)
     print(f"\nIn {out}/: model.safetensors, loss.png, half_lives.png, state.png\n"
           f"Sample more:  {command_line('generate', '--model', out / 'model.safetensors', '--prompt', 'A class ')}\n"
@@ -70,13 +75,18 @@ def blas():
     return f"{build['name']} {build['version']}, {', '.join(limits) or f'one thread per core, {os.cpu_count()} cores'}"
 
 
-def sample_included_model(seconds=5, bytes_per_second=150):
-    """Let the model included in the package write, slowed down so that one can read along."""
-    model = load()
+def sample_included_models(seconds=3, bytes_per_second=150):
+    """Let the models included in the package write, slowed down so that one can read along."""
+    print("Two small trained models are included, trained by this code on Python's help topics.")
+    for generation in BUNDLED_MODELS:
+        sample_included_model(load(BUNDLED_MODELS[generation]), seconds, bytes_per_second)
+
+
+def sample_included_model(model, seconds, bytes_per_second):
+    """Let a model write for some seconds; say how fast it would be."""
     count = sum(p.size for p in model.params.values())
-    print(f"A small trained model is included ({count:,} parameters, trained by this code on Python's help topics). "
-          "A sample:\n")
-    left, computing = seconds * bytes_per_second, 0.0
+    print(f"RWKV-{model.generation}, {count:,} parameters, writes:\n")
+    left, computing = int(seconds * bytes_per_second), 0.0
 
     def paced(tokens):
         nonlocal left, computing
@@ -100,6 +110,33 @@ def sample_included_model(seconds=5, bytes_per_second=150):
         seed += 1
     print(f"(Slowed down for reading: at full speed it writes {seconds * bytes_per_second / computing:,.0f} bytes per "
           "second, and the millionth is as fast as the first.)\n")
+
+
+def compare_generations(corpus, steps=8, length=256):
+    """Train a small model of each generation for a moment; return whether all read alike in parallel and by steps.
+
+    They are trained first because every block of a new model adds zero, so that little could differ.
+    """
+    tokens, held_out = corpus.encode(Bytes())
+    config = TrainConfig(max_steps=steps, batch_size=4, warmup=steps // 2, validate_every=steps,
+                         validation_tokens=512)
+    print(f"All four generations, with 64 channels and 2 layers: {steps} training steps each, then {length} bytes of "
+          f"held-out\ntext, read by forward (in parallel) and by step (one at a time):\n"
+          f"  {'generation':<14}{'bits per byte':>14}{'state':>16}   forward = step, largest difference / max|logit|")
+    agreement = True
+    for generation, kind in LanguageModel.classes.items():
+        model = kind.init(Bytes().vocab_size, d_model=64, n_layer=2, seed=0)
+        run = train(Run.start(model, config), tokens, held_out, progress=False)
+        if run.interrupted:
+            raise KeyboardInterrupt
+        before, after = (loss / math.log(2) for _, loss in run.validations)
+        agrees, error = forward_and_step(model, held_out[:length])
+        agreement &= agrees
+        size = sum(array.size for array in model.initial_state())
+        print(f"  RWKV-{generation} {NAMES[generation]:<7}{f'{before:.2f} -> {after:.2f}':>14}"
+              f"{f'{size:,} floats':>16}   {error}")
+    print()
+    return agreement
 
 
 def compare_forms(batch=4, length=512, channels=64):
@@ -150,7 +187,10 @@ def bits_per_byte(nats):
 
 
 def train_on(corpus, seconds, out):
-    """Train a byte-level model for about `seconds`; return it, its first weights, and the run."""
+    """Train a byte-level model for about `seconds`; return it, its first weights, and the run.
+
+    The number of steps is estimated at first, and again at each validation, as the machine may become slower.
+    """
     tokenizer = Bytes()
     tokens, held_out = corpus.encode(tokenizer)
     model = RWKV4.init(tokenizer.vocab_size, d_model=128, n_layer=4, seed=0)
@@ -168,9 +208,11 @@ def train_on(corpus, seconds, out):
                          validate_every=max(1, -(-steps // 6)))
     run = Run.start(model, config)
     count = sum(p.size for p in model.params.values())
-    print(f"Training {count:,} parameters for {steps} steps, about {seconds:.0f} s. Ctrl-C stops early and keeps them.")
+    print(f"Training {count:,} parameters for about {seconds:.0f} s. Ctrl-C stops early and keeps them.")
 
     def keep(run):
+        if 0 < run.step < config.max_steps:
+            config.max_steps = run.step + max(1, int(run.step * (seconds - run.seconds) / run.seconds))
         run.model.metadata.update(train_config=asdict(config), steps_done=run.step,
                                   validation_nats_per_token=run.best_loss)
         save(run.model, out / "model.safetensors")
@@ -198,18 +240,40 @@ def compare_modes(model, corpus):
     for segment in np.split(tokens, [100, 101, 300]):
         logits, state = model.forward(segment, state)
         segments.append(logits)
-    state, steps = None, []
-    for token in tokens:
-        logits, state = model.step(token, state)
-        steps.append(logits)
     print(f"\n{len(tokens)} tokens read in three ways, largest difference of the logits / max|logit|:")
     agreement = True
     for name, other in (("in parallel - in four segments", np.concatenate(segments)),
-                        ("in parallel - token by token", steps)):
-        error = np.abs(whole - other).max() / np.abs(whole).max()
-        agreement &= bool(error < 1e-5)
-        print(f"  {name:<32}{error:.1e}   {'< 1e-5: one function' if error < 1e-5 else 'NOT below 1e-5'}")
+                        ("in parallel - token by token", read_by_steps(model, tokens))):
+        agrees, error = judge_difference(whole, other)
+        agreement &= agrees
+        print(f"  {name:<32}{error}")
     return agreement
+
+
+def forward_and_step(model, tokens):
+    """Return whether a model's logits are the same in parallel and token by token, and the error as text."""
+    return judge_difference(model.forward(tokens)[0], read_by_steps(model, tokens))
+
+
+def read_by_steps(model, tokens):
+    """Return the logits after each token, computed one token at a time."""
+    state, rows = None, []
+    for token in tokens:
+        logits, state = model.step(token, state)
+        rows.append(logits)
+    return np.array(rows)
+
+
+def judge_difference(logits, other):
+    """Return whether two arrays of logits agree, and their largest difference / max|logit| as text.
+
+    Examples
+    --------
+    >>> judge_difference(np.array([1.0, 4.0]), np.array([1.0, 5.0]))
+    (False, '2.5e-01   NOT below 1e-5')
+    """
+    error = np.abs(logits - other).max() / np.abs(logits).max()
+    return bool(error < 1e-5), f"{error:.1e}   {'< 1e-5: one function' if error < 1e-5 else 'NOT below 1e-5'}"
 
 
 def draw_pictures(model, initial, run, out):

@@ -1,4 +1,4 @@
-"""Token shift, mix and linear layer in one, for speed and memory: equal to the plain operations of `ops`."""
+"""A cheap operation and a linear layer in one, for speed and memory: equal to the plain operations of `ops`."""
 
 import numpy as np
 
@@ -86,3 +86,31 @@ def mixed_low_rank(x, x_prev, mu, w1, w2, activation):
         return dx, dx_prev, dmu, dw1.T, dw2.T
 
     return y, pullback
+
+
+def gated_linear(x, gate, weight):
+    """Compute ``linear(x * gate, weight)``, keeping x and the gate for the gradient but not their product.
+
+    Parameters
+    ----------
+    x : (..., I)
+    gate : (..., I), or a number
+    weight : (O, I)
+
+    Returns
+    -------
+    y : (..., O)
+    pullback
+        ``pullback(dy) -> dx, dgate, dweight``.
+
+    Examples
+    --------
+    >>> y, _ = gated_linear(np.array([1.0, 2.0]), np.array([0.5, 0.0]), np.eye(2))
+    >>> y.tolist()
+    [0.5, 0.0]
+    """
+    def pullback(dy):
+        dgated, dweight = (rows(dy) @ weight).reshape(x.shape), rows(dy).T @ rows(x * gate)
+        return dgated * gate, dgated * x, dweight
+
+    return linear(x * gate, weight)[0], pullback

@@ -34,8 +34,8 @@ def load(path: str | os.PathLike | None = None, dtype=np.float32, *, adapter: st
     path : path or str, optional
         An official ``.pth``, a ``.safetensors`` file, the ``.index.json`` of a model in several files, a
         Hugging Face folder of ``RwkvForCausalLM``, or the id of one on the Hub such as
-        ``"RWKV/rwkv-4-169m-pile"``. By default the small model that is included in the package. The
-        checkpoint of a training run is read too.
+        ``"RWKV/rwkv-4-169m-pile"``. Or a small model in the package, ``"python-help"`` (RWKV-4, the
+        default) or ``"python-help-7"``. The checkpoint of a training run is read too.
     dtype : float32 or float64
         What the arrays are converted to.
     adapter : path, optional
@@ -62,9 +62,9 @@ def load(path: str | os.PathLike | None = None, dtype=np.float32, *, adapter: st
         understood, or does not fit. The model then has none.
 
     Notes
-    ----- ``rescale_every`` of a Hugging Face config is not applied: weights are taken as unscaled. A folder
-    saved after an evaluation pass with a positive ``rescale_every`` holds scaled ones, and cannot be told
-    apart.
+    -----
+    ``rescale_every`` of a Hugging Face config is not applied: weights are taken as unscaled. A folder saved
+    after an evaluation pass with a positive ``rescale_every`` holds scaled ones, and cannot be told apart.
 
     Examples
     --------

@@ -2,7 +2,8 @@
 
 A language model returns logits: how likely each token is to come next. To generate text, draw a token, let the model
 read it, and repeat. The state is all that is carried from one token to the next, so memory and time per token stay
-the same however long the text becomes. Any model with ``vocab_size``, ``forward`` and ``step`` will do.
+the same however long the text becomes. Any model will do that has ``vocab_size``, and `forward` (with ``last_only``,
+and for no tokens too) and `step` as `LanguageModel` has them.
 
 In reading order: `distribution` turns logits into probabilities, `sampler` draws tokens with penalties against
 repetition, `generation` continues a prompt, `batch` several prompts together, `streaming` turns tokens into text,
@@ -24,10 +25,10 @@ so that it shifts the threshold of top_p. The differences from the official samp
 
 from .batch import generate_batch
 from .distribution import probabilities, sample
-from .generation import Generation, generate, read_prompt
+from .generation import Generation, generate
 from .sampler import Sampler, blanks_and_digits, end_of_text_tokens
 from .scoring import log_probabilities, score
 from .streaming import stream_text
 
 __all__ = ["Generation", "Sampler", "blanks_and_digits", "end_of_text_tokens", "generate", "generate_batch",
-           "log_probabilities", "probabilities", "read_prompt", "sample", "score", "stream_text"]
+           "log_probabilities", "probabilities", "sample", "score", "stream_text"]

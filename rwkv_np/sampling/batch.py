@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from .distribution import as_integer
-from .generation import allow, check_prompt, read_prompt
+from .generation import allow, check_prompt, read_all_but_last
 from .sampler import Sampler, check_ids
 
 
@@ -19,7 +19,7 @@ def generate_batch(model, prompts, max_new_tokens: int = 100, *, stop_tokens: It
     Parameters
     ----------
     model
-        With ``forward``, and a ``step`` that takes (B,) tokens and a state of arrays (L, B, ...).
+        As in `generate`, and with a ``step`` that takes (B,) tokens and a state of arrays (L, B, ...).
     prompts : list of (T,) int, T >= 1
         Of any lengths.
     max_new_tokens : int
@@ -60,8 +60,7 @@ def generate_batch(model, prompts, max_new_tokens: int = 100, *, stop_tokens: It
     if not prompts:
         return []
 
-    states = [read_prompt(model, prompt[:-1], state)[1] if len(prompt) > 1 else model.forward(prompt[:0], state)[1]
-              for prompt in prompts]
+    states = [read_all_but_last(model, prompt, state) for prompt in prompts]
     state = type(states[0])(*(np.stack(arrays, axis=1) for arrays in zip(*states, strict=True)))    # (L, B, ...)
     new_tokens, last_tokens = [[] for _ in prompts], [int(prompt[-1]) for prompt in prompts]
     active = list(range(len(prompts)))                      # the rows of the state, by the number of their prompt

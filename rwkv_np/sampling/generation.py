@@ -9,47 +9,6 @@ from .distribution import as_integer
 from .sampler import Sampler, check_ids, spelled_tokens
 
 
-def read_prompt(model, tokens, state=None, chunk: int = 512):
-    """Read a sequence of any length with bounded memory, one chunk after the other, each in parallel.
-
-    Parameters
-    ----------
-    model
-        With ``forward``.
-    tokens : (T,) int, T >= 1
-    state : optional
-        The state after what was read before.
-    chunk : int
-        Tokens that are read in parallel.
-
-    Returns
-    -------
-    logits : (V,)
-        For the token that comes next.
-    state
-        After the last token.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If there are no tokens, or they are not (T,) integers.
-
-    Examples
-    --------
-    >>> import rwkv_np
-    >>> model = rwkv_np.load()
-    >>> logits, state = read_prompt(model, model.tokenizer.encode("The value of the expressio"))
-    >>> model.tokenizer.decode([logits.argmax()])
-    'n'
-    """
-    tokens = check_sequence(tokens, "tokens")
-    if as_integer("chunk", chunk) < 1:
-        raise ValueError(f"chunk is {chunk} but must be at least 1")
-    for start in range(0, len(tokens), chunk):
-        logits, state = model.forward(tokens[start:start + chunk], state, last_only=True)
-    return logits, state
-
-
 def generate(model, prompt_tokens, max_new_tokens: int | None = 100, temperature: float = 1.0, top_p: float = 0.9,
              top_k: int = 0, presence_penalty: float = 0.0, frequency_penalty: float = 0.0,
              stop_tokens: Iterable[int] = (), seed=0, state=None, *, penalty_decay: float = 1.0,
@@ -59,9 +18,9 @@ def generate(model, prompt_tokens, max_new_tokens: int | None = 100, temperature
     Parameters
     ----------
     model
-        With ``vocab_size``, ``forward`` and ``step``.
+        With ``vocab_size``, ``forward`` and ``step``, as `rwkv_np.sampling` says.
     prompt_tokens : (T,) int, T >= 1
-        Read by `read_prompt` before this function returns.
+        Read in parallel before this function returns, all but the last.
     max_new_tokens : int or None
         None to continue until a stop token is drawn, or without end.
     temperature, top_p, top_k
@@ -132,10 +91,7 @@ class Generation:
     def __init__(self, model, prompt, state, sampler, max_new_tokens, stop_tokens):
         self._model, self._sampler, self._stop_tokens = model, sampler, stop_tokens
         self._left = math.inf if max_new_tokens is None else max_new_tokens
-        _, state = model.forward(prompt[:0], state)     # no tokens: checks the state, or returns the empty one
-        if len(prompt) > 1:
-            _, state = read_prompt(model, prompt[:-1], state)
-        self.state, self.last_token = state, int(prompt[-1])
+        self.state, self.last_token = read_all_but_last(model, prompt, state), int(prompt[-1])
 
     def __iter__(self):
         return self
@@ -151,6 +107,11 @@ class Generation:
         self._left -= 1
         self.state, self.last_token = state, token
         return token
+
+
+def read_all_but_last(model, prompt, state):
+    """Return the state after all tokens of a prompt but the last, which `step` will read."""
+    return model.forward(prompt[:-1], state, last_only=len(prompt) > 1)[1]
 
 
 def allow(model, stop_tokens, allowed=None):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .generation import check_prompt, read_prompt
+from .generation import check_prompt
 
 CHUNK = 256         # tokens whose logits are in memory together; at a vocabulary of 65536 they are 64 MB
 
@@ -44,7 +44,7 @@ def score(model, prompt_tokens, continuation_tokens, state=None):
     if np.size(continuation_tokens) == 0:
         return np.zeros(0)
     continuation = check_prompt(model, continuation_tokens, "continuation_tokens")
-    logits, state = read_prompt(model, prompt, state)
+    logits, state = model.forward(prompt, state, last_only=True)
     scores = [log_probabilities(logits[None], continuation[:1])]
     for start in range(0, len(continuation) - 1, CHUNK):
         targets = continuation[start + 1:start + 1 + CHUNK]

@@ -1,4 +1,4 @@
-"""The cascade: layers advance in time partly in parallel (paper, section 4.1 and figure 7).
+"""The cascade of the paper (https://arxiv.org/abs/2305.13048v2): layers advance in time partly in parallel.
 
 Layer l at time t needs two things: the output of layer l-1 at time t, and its own state after time t-1. So
 all cells (l, t) with l + t = s are independent of each other, and T tokens pass through L layers in T + L - 1
@@ -120,7 +120,7 @@ def forward(model: LanguageModel, tokens, state=None, steps: list | None = None)
     >>> bool(np.allclose(forward(model, [1, 2, 3])[0], model.forward([1, 2, 3])[0], atol=1e-6))
     True
     """
-    tokens, state = check_inputs(model, tokens, state, axes=("(T,)", "(B, T)"))
+    tokens, state = check_inputs(model, tokens, state)
     *batch, length = tokens.shape
     n_seq, n_layer = math.prod(batch), model.n_layer
     state = model.State(*(a.reshape(n_layer, n_seq, *a.shape[1 + len(batch):]).copy() for a in state))  # (L, B, ...)

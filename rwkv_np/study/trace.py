@@ -146,7 +146,7 @@ def operands(model: LanguageModel, tokens) -> list[dict]:
 
     recording = copy.copy(model)
     recording.time_mixing = lambda *arguments, **arrays: model.time_mixing(*arguments, wkv=recorded, **arrays)
-    recording.hidden(*check_inputs(model, check_sequence(tokens), None, axes=("(T,)", "(B, T)")))     # one segment
+    recording.hidden(*check_inputs(model, check_sequence(tokens), None))     # one segment
     return layers
 
 

@@ -58,7 +58,7 @@ class Evidence(NamedTuple):
 
     @property
     def finite(self):
-        """Whether all that the kernel returned are numbers."""
+        """True if the kernel returned finite numbers only."""
         arrays = self.got.values() if isinstance(self.got, dict) else [self.got]
         return all(np.isfinite(a).all() for a in arrays)
 

@@ -100,8 +100,7 @@ class LibraryTokenizer(Tokenizer):
         Most tokenizers split a text there into words before they look for tokens. Where this one does not,
         no place is known.
         """
-        found = CUT.search(text, start) if self._may_cut else None
-        return len(text) if found is None else found.start() if found[0] == " " else found.end()
+        return find_end_of_word(text, start) if self._may_cut else len(text)
 
     def _check_cuts(self):
         """Say, from examples, whether words end at the places that `find_cut` returns."""
@@ -120,3 +119,25 @@ class LibraryTokenizer(Tokenizer):
         return self.library.to_str()
 
     to_tokenizers_json = to_json
+
+
+def find_end_of_word(text: str, start: int) -> int:
+    """Return the first place at or after `start` that is before a single blank or after a single newline.
+
+    Parameters
+    ----------
+    text : str
+    start : int
+
+    Returns
+    -------
+    int
+        The length of the text where there is no such place.
+
+    Examples
+    --------
+    >>> find_end_of_word("the past fades", 4)
+    8
+    """
+    found = CUT.search(text, start)
+    return len(text) if found is None else found.start() if found[0] == " " else found.end()

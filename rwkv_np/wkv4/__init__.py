@@ -35,7 +35,7 @@ Read the files in this order; all forms compute the same function:
 3. ``parallel``    all pairs; the associative combine and the scan; chunks
 4. ``gradient``    the gradient, as a loop backwards in time
 5. ``fast``        chunks with their pullback, arranged for speed: what the model runs, as
-   ``(out, state), pullback = vjp(w, u, k, v, state)``; ``pullback(dout)`` returns what ``backward`` returns
+   ``(out, state), pullback = vjp(w, u, k, v, state)``; ``pullback(dout, dstate)`` returns what ``backward`` does
 
 ``checks`` validates arguments.
 

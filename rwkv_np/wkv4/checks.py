@@ -60,11 +60,3 @@ def check_field(name, state, field, shape):
     array = np.array(getattr(state, field), dtype=np.float64)
     check_shape(f"{name}.{field}", array, shape, "as k without time")
     return array
-
-
-def check_chunk(chunk):
-    """Raise an error unless `chunk`, a number of tokens, is an integer of at least 1."""
-    if not isinstance(chunk, int | np.integer):
-        raise TypeError(f"chunk is {chunk!r} but must be an integer")
-    if chunk < 1:
-        raise ValueError(f"chunk is {chunk} but must be at least 1")

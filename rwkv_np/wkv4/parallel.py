@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .checks import check_chunk, check_inputs
+from ..checks import check_chunk
+from .checks import check_inputs
 from .recurrence import output, recurrent
 from .state import State, log_mass, rescale
 
@@ -277,8 +278,7 @@ def chunked(w, u, k, v, state: State | None = None, chunk: int | None = None):
     """
     w, u, k, v, state = check_inputs(w, u, k, v, state)
     *batch, length, channels = k.shape
-    chunk = max(1, round(length**0.5)) if chunk is None else chunk
-    check_chunk(chunk)
+    chunk = check_chunk(chunk, default=max(1, round(length**0.5)))
     if length <= chunk:
         return recurrent(w, u, k, v, state)
 

@@ -30,12 +30,15 @@ G, dstate  (..., H, N, M)          gradient of the state
 ``...`` is any number of batch axes, or none; T is time, H heads, N channels of a key, M of a value. In
 the published models N = M = 64.
 
-Read the files in this order; all forms compute the same function:
+Read the files in this order; all forms compute the same function
+(there is no scan: it would hold a state per token):
 
 1. ``recurrence``  one token after the other; why lam and not w, and why the state is float64
 2. ``parallel``    every token against every earlier one; the associative combine; plain chunks
 3. ``gradient``    the gradient, as a loop backwards in time
-4. ``fast``        chunks with their pullback, arranged for speed: what the models run; see docs/dyadic.md
+4. ``fast``        chunks with their pullback, arranged for speed: what the models run, as
+   ``(out, state), pullback = vjp(r, lam, u, k, v, state)``; ``pullback(dout, dstate)`` returns what ``backward`` does;
+   docs/dyadic.md derives it
 
 ``checks`` validates arguments.
 

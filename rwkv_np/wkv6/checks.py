@@ -1,8 +1,6 @@
 """Checks of the arguments of the operator: each error names the argument, what it was and what it must be."""
 
-import numpy as np
-
-from ..checks import check_floats, check_same_dtype, check_shape
+from ..checks import check_floats, check_log_decay, check_matrix_state, check_same_dtype, check_shape
 
 
 def check_inputs(r, lam, u, k, v, state=None, one_token=False):
@@ -23,38 +21,4 @@ def check_inputs(r, lam, u, k, v, state=None, one_token=False):
     if lam.shape not in (r.shape, heads):
         raise ValueError(f"lam has shape {lam.shape} but must be {r.shape}, as r, or {heads} where it is constant")
     check_log_decay(lam)
-    return r, lam, u, k, v, check_state("state", state, (*r.shape[:-len(axes)], *heads, v.shape[-1]))
-
-
-def check_log_decay(lam):
-    """Raise a ValueError unless every log decay is finite and <= 0."""
-    if lam.size == 0 or (lam.max() <= 0 and lam.min() > -np.inf):       # both are False for nan
-        return
-    at = tuple(int(i) for i in np.argwhere(~((lam <= 0) & (lam > -np.inf)))[0])
-    raise ValueError(f"lam[{', '.join(map(str, at))}] = {lam[at]} but a log decay must be finite and <= 0 "
-                     "(a token multiplies the state by e^lam; a checkpoint's time_decay holds log(-lam))")
-
-
-def check_state(name, state, shape):
-    """Return a state, or the gradient of one, as a copy in float64 and of `shape`; zeros for None."""
-    if state is None:
-        return np.zeros(shape)
-    (state,) = check_floats(**{name: state})
-    check_shape(name, state, shape, "(..., H, N, M) as r and v without time")
-    return state.astype(np.float64)
-
-
-def check_dout(dout, out_shape):
-    """Return the gradient of the output as an array, float32 or float64."""
-    (dout,) = check_floats(dout=dout)
-    check_shape("dout", dout, out_shape, "as the output")
-    return dout
-
-
-def check_chunk(chunk):
-    """Return `chunk`, a number of tokens; raise an error unless it is an integer of at least 1."""
-    if not isinstance(chunk, int | np.integer):
-        raise TypeError(f"chunk is {chunk!r} but must be an integer")
-    if chunk < 1:
-        raise ValueError(f"chunk is {chunk} but must be at least 1")
-    return int(chunk)
+    return r, lam, u, k, v, check_matrix_state("state", state, (*r.shape[:-len(axes)], *heads, v.shape[-1]))

@@ -31,7 +31,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .checks import check_dout, check_inputs, check_state
+from ..checks import check_gradients
+from .checks import check_inputs
 from .recurrence import advance
 
 
@@ -99,7 +100,7 @@ def backward(r, lam, u, k, v, dout, state=None, dstate=None):
     array([[0.5]])
     """
     r, lam, u, k, v, state = check_inputs(r, lam, u, k, v, state)
-    dout, G = check_dout(dout, v.shape), check_state("dstate", dstate, state.shape)
+    dout, G = check_gradients(dout, dstate, v.shape, state.shape)
     dtype, lam_dtype, u_dtype, constant = r.dtype, lam.dtype, u.dtype, lam.ndim == 2
     r, lam, u, k, v, dout = (x.astype(np.float64) for x in (r, lam, u, k, v, dout))
     lam = np.broadcast_to(lam, r.shape)

@@ -15,18 +15,17 @@ to 0 is a weight that is 0.
 **What can go wrong** is the arithmetic of the sums between i and t. As the difference of two cumulative
 sums from the start they lose precision: after a token that decays strongly, the sums are large and the
 difference small. And e^(sum up to t) e^-(sum up to i), which would make A one matrix product, overflows
-in the second factor. So each source i takes a cumulative sum of its own, of lam at the tokens after i.
-That is a T x T x N array, and the reason why this form is for reading; `rwkv_np.wkv6.fast` does not need
-it.
+in the second factor. So each source i has a sum of its own, of lam at the tokens after i. That takes
+T^2 N exponentials, and is the reason why this form is for reading; `rwkv_np.wkv6.fast` does not need it.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .checks import check_chunk, check_inputs
+from ..checks import check_chunk
+from .checks import check_inputs
 
-BLOCK_SIZE = 2**21      # floats in a block of the T x T x N array, 16 MB
 CHUNK = 16              # tokens: the work inside a chunk is quadratic, but short chunks make many steps
 
 
@@ -68,23 +67,20 @@ def all_pairs_weights(r, lam, u, k):
 
 
 def pair_weights(r, lam, u, k):
-    """Return A, (..., H, T, T), without checks; lam of every token. Works on a block of sources i at a time."""
-    *batch, length, heads, _ = r.shape
-    A = np.zeros((*batch, heads, length, length))
-    sources_at_once = max(1, BLOCK_SIZE // max(1, r.size))
-    for first in range(0, length, sources_at_once):
-        t = np.arange(first, length)                                                # earlier t see none of them
-        i = t[:sources_at_once]
-        after = (t[:, None] > i)[..., None, None]                                   # (t, i, 1, 1)
-        lam_after = np.where(after, lam[..., t, None, :, :], 0)                     # (..., t, i, H, N)
-        decay = np.where(after, np.exp(sum_before(lam_after, axis=-4)), 0)          # e^(sum of lam_j over i < j < t)
-        A[..., first:, i] = np.einsum("...thn,...tihn,...ihn->...hti", r[..., t, :, :], decay, k[..., i, :, :])
-    t = np.arange(length)
-    A[..., t, t] = np.vecdot(r, u * k).swapaxes(-1, -2)                             # (..., H, T)
+    """Return A, (..., H, T, T), without checks; lam of every token."""
+    r, lam, k = (x.swapaxes(-2, -3) for x in (r, lam, k))                           # (..., H, T, N)
+    A = np.zeros((*r.shape[:-1], r.shape[-2]))
+    since = np.zeros(r.shape)                                   # the sum of lam_j over i < j < t, for every i < t
+    for t in range(r.shape[-2]):
+        r_t = r[..., t, :]                                                          # (..., H, N)
+        A[..., t, :t] = np.vecdot(np.exp(since[..., :t, :]) * k[..., :t, :], r_t[..., None, :])     # i < t
+        A[..., t, t] = np.vecdot(r_t, u * k[..., t, :])
+        with np.errstate(over="ignore"):                        # to -inf, and e^-inf = 0 is right
+            since[..., :t, :] += lam[..., t, None, :]
     return A
 
 
-def sum_before(x, axis=-3):
+def sum_before(x):
     """Return for every token the sum of x over the tokens before it; 0 for the first.
 
     This is a cumulative sum, shifted by one. Subtracting x from the cumulative sum would lose precision where
@@ -92,17 +88,16 @@ def sum_before(x, axis=-3):
 
     Examples
     --------
-    >>> sum_before(np.array([1.0, 2.0, 4.0]), axis=0)
+    >>> sum_before(np.array([1.0, 2.0, 4.0])[:, None, None]).ravel()                # (T, H, N)
     array([0., 1., 3.])
     """
-    x = np.moveaxis(x, axis, 0)
     with np.errstate(over="ignore"):                        # to -inf, and e^-inf = 0 is right
-        sums = np.cumsum(x, axis=0)
-    return np.moveaxis(np.concatenate([np.zeros_like(x[:1]), sums[:-1]]), 0, axis)
+        sums = x.cumsum(axis=-3)
+    return np.concatenate([np.zeros_like(x[..., :1, :, :]), sums[..., :-1, :, :]], axis=-3)
 
 
 def segment(lam, k, v):
-    """Return what a segment of tokens does to the state: how it decays it, and what it writes.
+    """Return what a segment of tokens does to the state: how it decays it, and what it writes. No checks.
 
     Parameters
     ----------
@@ -247,7 +242,7 @@ def chunked(r, lam, u, k, v, state=None, chunk: int | None = None):
     True
     """
     r, lam, u, k, v, state = check_inputs(r, lam, u, k, v, state)
-    chunk = CHUNK if chunk is None else check_chunk(chunk)
+    chunk = check_chunk(chunk, default=CHUNK)
     out = np.empty(v.shape, v.dtype)
     r, lam, u, k, v = (x.astype(np.float64) for x in (r, lam, u, k, v))
     lam = np.broadcast_to(lam, r.shape)

@@ -32,20 +32,24 @@ With one smaller alpha for all channels, and k = alpha kappa, S kappa goes part 
 v: a step of gradient descent on |S kappa - v|^2 / 2 with learning rate alpha. The model's lam lies in
 (-e^-0.5, 0) = (-0.6065, 0). The state is not bounded: admissible tokens in an adverse order can make it grow.
 
-Read the files in this order; each is one idea, and all compute the same function:
+Read the files in this order; each is one idea, and all forms compute the same function:
 
 1. ``recurrence``  the definition in four lines; one token after the other
 2. ``parallel``    all pairs: the effective attention matrix; the associative combine and the scan; plain chunks
 3. ``gradient``    the gradient, as a loop backwards in time
-4. ``fast``        the WY form arranged for speed, with its pullback: what the model runs
+4. ``fast``        the WY form arranged for speed: what the model runs, as
+   ``(out, state), pullback = vjp(r, lam, k, v, a, b, state)``; ``pullback(dout, dstate)`` returns what ``backward``
+   does; docs/delta-rule.md derives it
+
+``checks`` validates arguments.
 """
 
 from .fast import vjp
 from .gradient import Gradients, backward
 from .parallel import Transition, all_pairs_weights, chunked, combine, scan
-from .recurrence import initial_state, recurrent, step
+from .recurrence import advance, initial_state, output, recurrent, step
 
 __all__ = [
-    "Gradients", "Transition", "all_pairs_weights", "backward", "chunked", "combine", "initial_state", "recurrent",
-    "scan", "step", "vjp",
+    "Gradients", "Transition", "advance", "all_pairs_weights", "backward", "chunked", "combine", "initial_state",
+    "output", "recurrent", "scan", "step", "vjp",
 ]

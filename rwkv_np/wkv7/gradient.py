@@ -30,8 +30,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..checks import check_floats, check_shape
-from .recurrence import advance, check_arguments, check_state
+from ..checks import check_gradients
+from .checks import check_inputs
+from .recurrence import advance
 
 
 class Gradients(NamedTuple):
@@ -82,15 +83,15 @@ def backward(r, lam, k, v, a, b, dout, state=None, dstate=None):
     >>> grads.dlam.shape, grads.dstate.shape
     ((10, 2, 8), (2, 8, 8))
     """
-    dtype, arrays, S = check_arguments(r, lam, k, v, a, b, state)
-    dout, dS = check_gradients(dout, dstate, arrays[3].shape, S.shape)
-    r, lam, k, v, a, b, dout = (x.astype(np.float64) for x in (*arrays, dout))
+    r, lam, k, v, a, b, S = check_inputs(r, lam, k, v, a, b, state)
+    dout, dS = check_gradients(dout, dstate, v.shape, S.shape)
+    dr, dlam, dk, dv, da, db = (np.empty_like(x) for x in (r, lam, k, v, a, b))
+    r, lam, k, v, a, b, dout = (x.astype(np.float64) for x in (r, lam, k, v, a, b, dout))
 
     states = [S]                                                        # states[t]: before token t
     for t in range(r.shape[-3]):
-        states.append(advance(*(x[..., t, :, :] for x in (r, lam, k, v, a, b)), states[-1])[1])
+        states.append(advance(*(x[..., t, :, :] for x in (lam, k, v, a, b)), states[-1]))
 
-    dr, dlam, dk, dv, da, db = (np.empty(x.shape, dtype) for x in arrays)
     for t in reversed(range(r.shape[-3])):
         at = np.s_[..., t, :, :]
         r_t, k_t, v_t, a_t, b_t, g = (x[at][..., None] for x in (r, k, v, a, b, dout))      # columns, (..., H, N, 1)
@@ -107,10 +108,3 @@ def backward(r, lam, k, v, a, b, dout, state=None, dstate=None):
         dlam[at] = w * (dS * S_prev).sum(axis=-2)
         dS = dS * w[..., None, :] + dsa * a_t.swapaxes(-1, -2)
     return Gradients(dr, dlam, dk, dv, da, db, dS)
-
-
-def check_gradients(dout, dstate, out_shape, state_shape):
-    """Return dout as an array, and dstate as a new float64 array (zeros for None)."""
-    dout, = check_floats(dout=dout)
-    check_shape("dout", dout, out_shape, "as the output")
-    return dout, check_state(dstate, state_shape, "dstate", "as the state")

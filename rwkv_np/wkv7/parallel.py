@@ -31,9 +31,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .recurrence import check_arguments
+from ..checks import check_chunk
+from .checks import check_inputs
+from .recurrence import output
 
 MIN_LAM = -0.61         # the model's decay never falls below -e^-0.5 = -0.6065; `chunked` and `vjp` rely on it
+CHUNK = 16
 MAX_CHUNK = 512         # of `chunked`: e^(0.61 * 512) = 1e135 is far inside float64
 
 
@@ -75,7 +78,7 @@ def all_pairs_weights(r, lam, k, a, b):
     -------
     weights : (..., H, T, T)
         From the empty state, out[..., t, h, :] = sum_i weights[..., h, t, i] v[..., i, h, :]; 0 for i > t.
-        In the dtype of r, computed in float64. T^2 N work, T^2 + T N memory.
+        In the dtype of r, computed in float64. T^2 N + T^3 work, T^2 + T N memory.
 
     Raises
     ------
@@ -91,8 +94,9 @@ def all_pairs_weights(r, lam, k, a, b):
     >>> all_pairs_weights(np.ones_like(k), np.zeros_like(k), k, -erase, erase)[0].tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]
     """
-    dtype, arrays, _ = check_arguments(r, lam, k, k, a, b)                              # k in place of v, not read
-    r, lam, k, _, a, b = (x.astype(np.float64).swapaxes(-2, -3) for x in arrays)        # (..., H, T, N)
+    r, lam, k, _, a, b, _ = check_inputs(r, lam, k, k, a, b)                            # k in place of v, not read
+    dtype = r.dtype
+    r, lam, k, a, b = (x.astype(np.float64).swapaxes(-2, -3) for x in (r, lam, k, a, b))        # (..., H, T, N)
     length = r.shape[-2]
     M_ab, M_ak, M_rb, M_rk = np.zeros((4, *r.shape[:-1], length))                       # (..., H, T, T) each
     # The sum of lam since token i, updated token by token: exponents stay <= 0, and no precision is lost, as it
@@ -166,8 +170,9 @@ def scan(r, lam, k, v, a, b, state=None):
     >>> bool(np.allclose(wkv7.scan(*inputs)[0], wkv7.recurrent(*inputs)[0], rtol=0, atol=1e-12))
     True
     """
-    dtype, arrays, S = check_arguments(r, lam, k, v, a, b, state)
-    r, lam, k, v, a, b = (x.astype(np.float64) for x in arrays)
+    r, lam, k, v, a, b, S = check_inputs(r, lam, k, v, a, b, state)
+    dtype = v.dtype
+    r, lam, k, v, a, b = (x.astype(np.float64) for x in (r, lam, k, v, a, b))
     w = np.exp(lam)
     A = w[..., None] * np.eye(w.shape[-1]) + a[..., :, None] * b[..., None, :]          # (..., T, H, N, N)
     prefix, reach = Transition(A, v[..., :, None] * k[..., None, :]), 1                 # B: (..., T, H, M, N)
@@ -178,8 +183,7 @@ def scan(r, lam, k, v, a, b, state=None):
                               for x, y in zip(prefix, combined, strict=True)))
         reach *= 2
     states = S[..., None, :, :, :] @ prefix.A + prefix.B                                # (..., T, H, M, N)
-    out = (states @ r[..., None])[..., 0].astype(dtype)                                 # (..., T, H, M)
-    return out, states[..., -1, :, :, :].copy() if r.shape[-3] else S
+    return output(r, states).astype(dtype), states[..., -1, :, :, :].copy() if r.shape[-3] else S
 
 
 def chunked(r, lam, k, v, a, b, state=None, chunk=None):
@@ -220,12 +224,12 @@ def chunked(r, lam, k, v, a, b, state=None, chunk=None):
     >>> bool(np.allclose(wkv7.chunked(*inputs, chunk=8)[0], wkv7.recurrent(*inputs)[0], rtol=0, atol=1e-12))
     True
     """
-    dtype, arrays, S = check_arguments(r, lam, k, v, a, b, state, least=MIN_LAM)
-    chunk = check_chunk(chunk, default=16, most=MAX_CHUNK)
-    out = np.empty(arrays[3].shape, dtype)                              # the shape of v
+    *inputs, S = check_inputs(r, lam, k, v, a, b, state, least=MIN_LAM)
+    chunk = check_chunk(chunk, CHUNK, MAX_CHUNK)
+    out = np.empty_like(inputs[3])                                      # as v
     for start in range(0, out.shape[-3], chunk):
         tokens = np.s_[..., start:start + chunk, :, :]
-        r, lam, k, v, a, b = (x[tokens].astype(np.float64).swapaxes(-2, -3) for x in arrays)    # (..., H, L, N)
+        r, lam, k, v, a, b = (x[tokens].astype(np.float64).swapaxes(-2, -3) for x in inputs)    # (..., H, L, N)
         P = lam.cumsum(axis=-2)                                         # log decay since the chunk's start
         P_prev = np.concatenate([np.zeros_like(P[..., :1, :]), P[..., :-1, :]], axis=-2)
         c = P[..., P.shape[-2] // 2, None, :]                           # relative to the middle: half the exponents
@@ -239,11 +243,3 @@ def chunked(r, lam, k, v, a, b, state=None, chunk=None):
         out[tokens] = (r @ S.swapaxes(-1, -2) + M_rb @ sa + M_rk @ v).swapaxes(-2, -3)
         S = (S + sa.swapaxes(-1, -2) @ b + v.swapaxes(-1, -2) @ k) * np.exp(P[..., -1, None, :] - c)
     return out, S
-
-
-def check_chunk(chunk, default, most):
-    """Return the chunk length, `default` for None, or raise a ValueError that names the range."""
-    chunk = default if chunk is None else chunk
-    if not (isinstance(chunk, (int, np.integer)) and 1 <= chunk <= most):
-        raise ValueError(f"chunk is {chunk!r} but must be an integer from 1 to {most}")
-    return int(chunk)

@@ -17,7 +17,7 @@ by 3e-4 after 2^17 tokens. One float64 matrix per head costs little and removes 
 
 import numpy as np
 
-from ..checks import check_floats, check_same_dtype, check_shape
+from .checks import check_inputs
 
 
 def initial_state(shape):
@@ -39,6 +39,61 @@ def initial_state(shape):
     (2, 4, 64, 64)
     """
     return np.zeros(shape)
+
+
+def advance(lam, k, v, a, b, state):
+    """Return the state one token later: correct it, let it decay, write the token.
+
+    One of the two equations of the recurrence, for callers that have checked their arguments: there are no
+    checks here, and the result has the dtype that NumPy promotes to.
+
+    Parameters
+    ----------
+    lam, k, a, b : (..., N)
+        Log decay and key of the token, and the two vectors of the correction a b^T.
+    v : (..., M)
+        Value.
+    state : (..., M, N)
+        The past, S[value, key].
+
+    Returns
+    -------
+    state : (..., M, N)
+        A new one; the given one is unchanged.
+
+    Examples
+    --------
+    Erase all that is stored under the first channel of the key, write 10 under the second:
+
+    >>> past, first, second = np.array([[2.0, 4.0]]), np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    >>> advance(np.zeros(2), second, np.array([10.0]), -first, first, past)
+    array([[ 0., 14.]])
+    """
+    w = np.exp(lam)                                                     # (..., N)
+    sa = state @ a[..., :, None]                                        # (..., M, 1): what is stored under a
+    return state * w[..., None, :] + sa * b[..., None, :] + v[..., :, None] * k[..., None, :]
+
+
+def output(r, state):
+    """Return the output of one token, S r, from the state after it. The other equation; like `advance`, no checks.
+
+    Parameters
+    ----------
+    r : (..., N)
+        Receptance of the token.
+    state : (..., M, N)
+        S[value, key], after the token.
+
+    Returns
+    -------
+    out : (..., M)
+
+    Examples
+    --------
+    >>> output(np.array([1.0, 0.5]), np.array([[2.0, 4.0]]))
+    array([4.])
+    """
+    return (state @ r[..., :, None])[..., 0]
 
 
 def step(r, lam, k, v, a, b, state=None):
@@ -83,17 +138,11 @@ def step(r, lam, k, v, a, b, state=None):
     >>> out.round(6)
     array([[5., 5., 5.]])
     """
-    dtype, (r, lam, k, v, a, b), state = check_arguments(r, lam, k, v, a, b, state, axes="(..., H, N)")
-    out, state = advance(*(x.astype(np.float64) for x in (r, lam, k, v, a, b)), state)
-    return out.astype(dtype), state
-
-
-def advance(r, lam, k, v, a, b, S):
-    """Return (out, S) one token later: the definition, without checks. All float64, shapes as in `step`."""
-    w = np.exp(lam)                                                     # (..., H, N)
-    sa = S @ a[..., :, None]                                            # (..., H, M, 1)
-    S = S * w[..., None, :] + sa * b[..., None, :] + v[..., :, None] * k[..., None, :]      # (..., H, M, N)
-    return (S @ r[..., :, None])[..., 0], S                             # (..., H, M), (..., H, M, N)
+    r, lam, k, v, a, b, state = check_inputs(r, lam, k, v, a, b, state, one_token=True)
+    dtype = v.dtype
+    r, lam, k, v, a, b = (x.astype(np.float64) for x in (r, lam, k, v, a, b))
+    state = advance(lam, k, v, a, b, state)
+    return output(r, state).astype(dtype), state
 
 
 def recurrent(r, lam, k, v, a, b, state=None):
@@ -133,54 +182,11 @@ def recurrent(r, lam, k, v, a, b, state=None):
     >>> out.shape, state.shape
     ((10, 2, 8), (2, 8, 8))
     """
-    dtype, arrays, S = check_arguments(r, lam, k, v, a, b, state)
-    r, lam, k, v, a, b = (x.astype(np.float64) for x in arrays)
-    out = np.empty(v.shape, dtype)
+    r, lam, k, v, a, b, S = check_inputs(r, lam, k, v, a, b, state)
+    out = np.empty(v.shape, v.dtype)
+    r, lam, k, v, a, b = (x.astype(np.float64) for x in (r, lam, k, v, a, b))
     for t in range(v.shape[-3]):
-        out[..., t, :, :], S = advance(*(x[..., t, :, :] for x in (r, lam, k, v, a, b)), S)
+        r_t, lam_t, k_t, v_t, a_t, b_t = (x[..., t, :, :] for x in (r, lam, k, v, a, b))        # (..., H, N or M)
+        S = advance(lam_t, k_t, v_t, a_t, b_t, S)
+        out[..., t, :, :] = output(r_t, S)
     return out, S
-
-
-def check_arguments(r, lam, k, v, a, b, state=None, axes="(..., T, H, N)", least=-np.inf):
-    """Return (dtype, the six arrays, the state as a float64 copy), or raise an error that names the argument.
-
-    `least` is the least lam that the caller can compute with: see `parallel.MIN_LAM`.
-    """
-    arrays = check_floats(r=r, lam=lam, k=k, v=v, a=a, b=b)
-    named = dict(zip(("r", "lam", "k", "v", "a", "b"), arrays, strict=True))
-    check_same_dtype(**named)
-    r, lam, v = named["r"], named["lam"], named["v"]
-    if r.ndim < axes.count(","):                                        # the axes that are named, without "..."
-        raise ValueError(f"r has shape {r.shape} but must be {axes}")
-    for name in ("lam", "k", "a", "b"):
-        check_shape(name, named[name], r.shape, "as r")
-    if v.shape[:-1] != r.shape[:-1] or v.ndim != r.ndim:
-        raise ValueError(f"v has shape {v.shape} but must be {r.shape[:-1]} and a value size, as r has shape {r.shape}")
-    check_log_decay(lam, least)
-    *batch, heads, size = r.shape
-    if axes == "(..., T, H, N)":
-        batch.pop()
-    return r.dtype, arrays, check_state(state, (*batch, heads, v.shape[-1], size))
-
-
-def check_log_decay(lam, least=-np.inf):
-    """Raise a ValueError that names the first place where lam is not finite, > 0, or < `least`."""
-    low, high = lam.min(initial=0), lam.max(initial=-1)               # values that pass, if lam is empty
-    if least <= low and -np.inf < low and high <= 0:                  # False if there is a nan
-        return
-    wrong = ~((lam >= max(least, -np.finfo(lam.dtype).max)) & (lam <= 0))
-    at = tuple(int(i) for i in np.argwhere(wrong)[0])
-    must = "the log decay must be finite and <= 0 (lam = log w, not w)"
-    if lam[at] < 0 and np.isfinite(lam[at]):
-        must = (f"this form requires lam >= {least}, as RWKV-7's decay has (-e^-0.5 = -0.6065 is its bound); "
-                "`recurrent`, `step`, `scan` and `backward` take any lam <= 0")
-    raise ValueError(f"lam[{', '.join(map(str, at))}] = {lam[at]} but {must}")
-
-
-def check_state(state, shape, name="state", reason="(..., H, M, N), from the shapes of r and v"):
-    """Return `state` as a new float64 array of `shape`; zeros for None."""
-    if state is None:
-        return np.zeros(shape)
-    state, = check_floats(**{name: state})
-    check_shape(name, state, shape, reason)
-    return np.array(state, np.float64)

@@ -97,6 +97,11 @@ def test_the_picture_is_the_state_of_rwkv_7(tab, files):
         for head in range(4):
             matrix = np.clip(wkv[layer, head] / limit, -1, 1)
             assert abs(seen[:, 33 * head:33 * head + 32] - matrix).max() < 0.51 / 255 + 1e-6
+    assert tab.locator(".letters span").all_inner_texts() == ["head 0", "head 1", "head 2", "head 3"]
+    tab.set_viewport_size({"width": 390, "height": 844})
+    type_text(tab, TEXT[:51].decode())
+    assert drawn(tab)[0].shape == (65, 65)                          # two rows of heads
+    assert tab.locator(".letters span").all_inner_texts() == ["heads 0, 2", "heads 1, 3"]
 
 
 def assert_becomes(tab, read, expected):

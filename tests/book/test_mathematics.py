@@ -1,4 +1,4 @@
-"""What the pages of the book claim, where no other test checks it."""
+"""Check the claims of the book's pages that no other test checks."""
 
 import re
 from pathlib import Path

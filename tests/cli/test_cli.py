@@ -1,5 +1,6 @@
 """The command line as a user meets it: a whole journey, and one clear line for every mistake."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from rwkv_np import load
 from rwkv_np.cli import demo
 from rwkv_np.cli.main import main
+from rwkv_np.text import corpora
 from rwkv_np.training import default_count
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 60
@@ -150,9 +152,22 @@ def test_the_demo_compares_the_forms_of_the_operator(capsys):
     assert all(float(row[1]) < 1e-5 for row in rows)
 
 
+def test_the_demo_reads_with_all_generations_in_two_ways(capsys, monkeypatch):
+    assert demo.compare_generations(corpora.embedded(), steps=2, length=20)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  RWKV-")]
+    assert [line.split()[:2] for line in lines] == [
+        ["RWKV-4", "Dove"], ["RWKV-5", "Eagle"], ["RWKV-6", "Finch"], ["RWKV-7", "Goose"]]
+    for line in lines:
+        assert 0 < float(re.search(r"floats   (\S+)   < 1e-5: one function$", line)[1]) < 1e-5
+    monkeypatch.setattr(demo, "read_by_steps", lambda model, tokens: model.forward(tokens[::-1])[0])
+    assert not demo.compare_generations(corpora.embedded(), steps=2, length=20)
+    assert capsys.readouterr().out.count("NOT below 1e-5") == 4
+
+
 @pytest.mark.slow
 def test_demo_leaves_a_model_and_three_pictures(tmp_path, capsys):
     assert main(["demo", "--seconds", "3", "--out", str(tmp_path / "d")]) == 0
     assert sorted(p.name for p in (tmp_path / "d").iterdir()) == [
         "half_lives.png", "loss.png", "model.safetensors", "state.png"]
-    assert "one function" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.count("one function") == 6 and "RWKV-7, 984,960 parameters, writes:" in out

@@ -28,6 +28,18 @@ def test_the_default_prompt_is_something_the_model_knows(character_model, capsys
     assert len(out) == 21 and set(out.strip()) <= set("abcdefghijklmno")
 
 
+def test_a_model_of_the_package_is_chosen_by_generation(program, capsys):
+    written = {name: write(capsys, "--model", name, "--prompt", "The ") for name in ("python-help", "python-help-7")}
+    assert written["python-help"] != written["python-help-7"]
+    assert write(capsys, "--prompt", "The ") == written["python-help"]
+    for generation, name in ((4, "python-help"), (7, "python-help-7")):
+        assert write(capsys, "--generation", str(generation), "--prompt", "The ") == written[name]
+    for arguments, message in ((["5"], "invalid choice: 5 (choose from 4, 7)"),
+                               (["7", "--model", "m.pth"], "--model: not allowed with argument --generation")):
+        code, out, err = program("generate", "--generation", *arguments)
+        assert code == 2 and not out and message in err and err.count("\n") == 1
+
+
 def test_escapes_in_prompts_and_stops(capsys):
     out = write(capsys, "--prompt", r"def f():\n\treturn\\n \d", "--temperature", "0")
     assert out.startswith("def f():\n\treturn\\n \\d")

@@ -1,10 +1,11 @@
-"""Training that is killed or asked to stop, workers that die, disks that are full: what is left, does it load."""
+"""Kill training, ask it to stop, kill its workers, fill the disk; then check what is left, and that it loads."""
 
 import contextlib
 import errno
 import io
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -44,7 +45,7 @@ def new_run(generation=4, **settings):
 
 
 def failing_writes(folder, count, seed=0):
-    """Training in which a random write fails with "no space left"; returns how many runs lost more than they may.
+    """Train while a random write fails with "no space left"; return how many runs lost more than they may.
 
     The generations take turns. What may be lost: the steps since the last checkpoint that was written.
     """
@@ -77,7 +78,7 @@ def failing_writes(folder, count, seed=0):
 
 
 def killed(folder, count, seed=0):
-    """Training processes killed at random moments; returns (killed, files that did not load, runs that did not end).
+    """Kill training processes at random moments; return (killed, files that did not load, runs that did not end).
 
     The generations take turns; the first run of each is resumed.
     """
@@ -108,15 +109,37 @@ def killed(folder, count, seed=0):
     return count, broken, unfinished
 
 
-def stopped(folder, count, seed=0):
-    """Training processes that a signal asks to stop at random moments; returns (stopped, what went wrong, in words).
+def find_wrong_end(out, code, number, message, losses):
+    """Return what is wrong with how a training process ended after a signal, in words; "" where nothing is.
 
-    The generations take turns. Each run must end with 128 + the signal's number, leave files of the step it stopped
-    at, and end, resumed, where a run that nothing stopped ends, bit for bit.
+    Right is the exit code 128 + the signal's number, with the files of the step at which the process says that it
+    stopped. Where training had ended before, its files must be those of the whole run, whose losses are `losses`; the
+    code may then also be 0, or, for a signal that ends the process while it is leaving, that of the signal itself, but
+    only after the process has said that training has ended.
+    """
+    try:
+        run, _ = Run.load(out / "training.safetensors"), rwkv_np.load(out / "model.safetensors")
+    except (ValueError, OSError) as error:
+        return f"it left {error}"
+    if code == 128 + number and (stop := re.search(r"stopped at step (\d+) and saved", message)):
+        return "" if run.step == int(stop[1]) else f"it says step {stop[1]} but saved step {run.step}"
+    if run.losses != losses:
+        return f"exit code {code}, step {run.step} saved, and training had not ended"
+    if code == 128 + number or (code in (0, -number) and "best held-out loss" in message):
+        return ""
+    return f"exit code {code} after {message!r}"
+
+
+def stopped(folder, count, seed=0, program=("-m", "rwkv_np")):
+    """Stop training processes by a signal at random moments; return (stopped, what went wrong, in words).
+
+    The generations take turns. Each run must end as `find_wrong_end` asks, and, resumed, where a run that nothing
+    stopped ends, bit for bit.
     """
     rng, wrong, whole = random.Random(seed), [], {}
     (folder / "t.txt").write_text(TEXT)
-    command = [sys.executable, "-m", "rwkv_np", "train", "--text", str(folder / "t.txt")]
+    arguments = ["train", "--text", str(folder / "t.txt")]
+    command = [sys.executable, "-m", "rwkv_np", *arguments]
     settings = ["--validate-every", "50", "--d-model", "8", "--n-layer", "1", "--dropout", "0.1",
                 "--context-length", "8", "--batch-size", "2", "--warmup", "5", "--workers", "1"]
     for generation in GENERATIONS[:count]:
@@ -125,14 +148,16 @@ def stopped(folder, count, seed=0):
         whole[generation] = Run.load(out / "training.safetensors").losses
     for n in range(count):
         out, number, generation = folder / f"s{n}", rng.choice(STOP_SIGNALS), generation_of(n)
-        process = subprocess.Popen([*command, *settings, *generation_options(generation), "--out", str(out)], cwd=ROOT,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-u", *program, *arguments, *settings, *generation_options(generation), "--out", str(out)],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         while not (out / "training.safetensors").exists() and process.poll() is None:
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.4))
         process.send_signal(number)
-        if process.wait() not in (128 + number, -number, 0):    # the last two: training had ended and was saved
-            wrong.append(f"run {n}: {number.name} gave the exit code {process.returncode}")
+        message, _ = process.communicate()
+        if problem := find_wrong_end(out, process.returncode, number, message, whole[generation]):
+            wrong.append(f"run {n}, {number.name}: {problem}")
         subprocess.run([*command, "--resume", str(out)], cwd=ROOT, check=True, capture_output=True)
         again = Run.load(out / "training.safetensors")
         if again.losses != whole[generation] or list(folder.rglob("*.part")):
@@ -142,7 +167,7 @@ def stopped(folder, count, seed=0):
 
 
 def killed_workers(folder, count, seed=0):
-    """Training in which a random worker is killed at a random step; returns (killed, what went wrong, in words).
+    """Kill a random worker at a random step of training; return (killed, what went wrong, in words).
 
     The generations take turns. The run must say so, and end, resumed from its last checkpoint, where a run without
     the fault ends, bit for bit.
@@ -180,7 +205,7 @@ def killed_workers(folder, count, seed=0):
 
 
 def full_disks_elsewhere(folder):
-    """Commands that write a file to a full disk; returns what went wrong, in words.
+    """Run commands that write a file to a full disk; return what went wrong, in words.
 
     Each must say so in one line that names the file, with exit code 2, and leave nothing.
     """
@@ -206,7 +231,7 @@ def full_disks_elsewhere(folder):
 
 
 def soak(tokens, generation=4):
-    """Decode so many tokens with a small model; returns (bytes of memory more than after 1000, all finite)."""
+    """Decode so many tokens with a small model; return (bytes of memory more than after 1000, all finite)."""
     def resident():
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 

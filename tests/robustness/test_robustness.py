@@ -1,4 +1,4 @@
-"""A core that cannot be broken: short runs here, whole ones in `make test-all`; `make reliability` writes figures."""
+"""Random inputs and damaged files: short runs here, whole ones in `make test-all` and `make reliability`."""
 
 import sys
 import tracemalloc

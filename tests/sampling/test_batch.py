@@ -5,7 +5,7 @@ import pytest
 from random_models import GENERATIONS, random_model, random_model_of
 
 import rwkv_np
-from rwkv_np.sampling import generate, generate_batch, read_prompt, score
+from rwkv_np.sampling import generate, generate_batch, score
 
 PROMPTS = [[3], [1, 2, 3, 4, 5, 6, 7], [16, 0], [5] * 600]
 
@@ -42,7 +42,7 @@ def test_sequences_end_at_their_own_stop_tokens():
 
 def test_all_continue_from_one_state():
     model = random_model()
-    _, state = read_prompt(model, [4, 8, 15])
+    _, state = model.forward([4, 8, 15], last_only=True)
     before = [array.copy() for array in state]
     together = generate_batch(model, PROMPTS[:3], 15, state=state)
     assert together == [list(generate(model, prompt, 15, seed=n, state=state)) for n, prompt in enumerate(PROMPTS[:3])]

@@ -9,21 +9,7 @@ import pytest
 from toy_models import Always, Toy
 
 from rwkv_np.rwkv4 import RWKV4
-from rwkv_np.sampling import generate, read_prompt
-
-
-def test_a_prompt_is_read_in_pieces_of_bounded_length():
-    tokens = np.arange(100) % 12
-    whole, pieces = Toy(), Toy()
-    logits, state = read_prompt(whole, tokens)
-    logits_in_pieces, state_in_pieces = read_prompt(pieces, tokens, chunk=32)
-    assert whole.read == [100] and pieces.read == [32, 32, 32, 4]
-    with pytest.raises(ValueError, match="chunk is 0"):
-        read_prompt(whole, tokens, chunk=0)
-    np.testing.assert_array_equal(logits_in_pieces, logits)
-    np.testing.assert_array_equal(state_in_pieces, state)
-    logits_after, _ = read_prompt(whole, tokens[60:], read_prompt(whole, tokens[:60])[1])
-    np.testing.assert_array_equal(logits_after, logits)
+from rwkv_np.sampling import generate
 
 
 def test_greedy_generation_takes_the_best_token_each_time():
@@ -85,7 +71,7 @@ def test_the_state_kept_at_the_end_continues_bit_for_bit(stopped):
     first = generate(Toy(), [1, 2, 3], temperature=0, **limits)
     assert list(first) == tokens[:n] and n > 1
     assert first.last_token == tokens[n - 1]
-    np.testing.assert_array_equal(first.state, read_prompt(Toy(), [1, 2, 3, *tokens[:n - 1]])[1])
+    np.testing.assert_array_equal(first.state, Toy().forward(np.array([1, 2, 3, *tokens[:n - 1]]))[1])
     again = generate(Toy(), [first.last_token], 30 - n, temperature=0, state=first.state)
     assert list(again) == tokens[n:]
 
@@ -104,10 +90,10 @@ def test_a_prompt_goes_on_from_a_state():
     assert list(generation) == list(whole)
 
 
-def test_a_long_prompt_is_read_in_pieces_and_each_token_in_one_step():
+def test_a_prompt_is_read_in_parallel_and_each_token_in_one_step():
     model = Toy()
     list(generate(model, [1] * 1200, 5))
-    assert model.read == [512, 512, 175] + 5 * ["step"]
+    assert model.read == [1199] + 5 * ["step"]
 
 
 @pytest.mark.parametrize(("arguments", "error", "message"), [

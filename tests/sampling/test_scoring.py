@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from random_models import random_model
 
-from rwkv_np.sampling import log_probabilities, read_prompt, score
+from rwkv_np.sampling import log_probabilities, score
 
 
 @pytest.mark.parametrize("length", [1, 2, 300, 513])        # one token, and more than a chunk
@@ -18,7 +18,7 @@ def test_scores_are_those_of_single_steps(length):
         expected.append(logits[token] - np.log(np.exp(logits).sum()))
         logits, state = model.step(token, state)
     np.testing.assert_allclose(score(model, prompt, continuation), expected, rtol=1e-10)
-    _, state = read_prompt(model, prompt[:-1])
+    _, state = model.forward(prompt[:-1], last_only=True)
     np.testing.assert_allclose(score(model, prompt[-1:], continuation, state=state), expected, rtol=1e-10)
 
 

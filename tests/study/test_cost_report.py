@@ -1,4 +1,4 @@
-"""What `python -m rwkv_np cost` prints and draws."""
+"""Check the output and the pictures of `python -m rwkv_np cost`."""
 
 import re
 

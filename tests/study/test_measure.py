@@ -1,4 +1,4 @@
-"""What is measured: tested by made-up values and by sizes in bytes, without a claim about time."""
+"""Check the measurements by made-up values and by sizes in bytes, without a claim about time."""
 
 import tracemalloc
 

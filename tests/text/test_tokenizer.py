@@ -8,7 +8,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rwkv_np.text import tokenizer
+from rwkv_np.text import bpe, corpora, tokenizer
 from rwkv_np.text.tokenizer import BPE, Bytes, Characters, World
 
 SAMPLE = "The past fades; the decay rate says how fast. Der Zerfall läßt sie verblassen. 過去は薄れる。\n"
@@ -161,6 +161,31 @@ def test_trained_bpe_merges_what_is_frequent():
 
 def test_bpe_is_trained_the_same_way_twice():
     assert BPE.train(SAMPLE * 3, 300).to_json() == TRAINED.to_json()
+
+
+@settings(max_examples=150)
+@given(st.text(alphabet="abc é\n\t\r '1.世s\u00a0\u2028"), st.integers(1, 8))
+def test_bpe_is_trained_on_segments_of_whole_words(text, size):
+    """The library makes the same words of the segments as of the text."""
+    splitter = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+
+    def words(segment):
+        return [word for word, _ in splitter.pre_tokenize_str(segment)]
+
+    segments = list(bpe.split_into_words(text, size))
+    assert "".join(segments) == text and all(len(segment) >= size for segment in segments[:-1])
+    assert [word for segment in segments for word in words(segment)] == words(text)
+
+
+def test_bpe_learns_the_same_from_segments(monkeypatch):
+    text = SAMPLE * 3 + corpora.embedded().train[:20_000]
+    segments = []
+    split = bpe.split_into_words
+    monkeypatch.setattr(bpe, "split_into_words", lambda text: segments.extend(split(text, 100)) or segments)
+    by_segments = BPE.train(text, 500).to_json()
+    assert len(segments) > 150
+    monkeypatch.setattr(bpe, "split_into_words", lambda text: [text])
+    assert by_segments == BPE.train(text, 500).to_json()
 
 
 def test_a_text_too_short_for_its_vocabulary_gives_a_smaller_one():

@@ -24,7 +24,7 @@ TOKENS = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 40, np
 
 
 class Several:
-    """What Workers asks of a model, and what it may do to them."""
+    """Provide the parts of a model that Workers uses, and fail in several ways."""
 
     def __init__(self, params):
         if any((p < 0).any() for p in params.values()):

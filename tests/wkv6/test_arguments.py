@@ -1,4 +1,4 @@
-"""What goes in and comes out: shapes, dtypes, errors by name, values that stay what they were."""
+"""Check arguments and results: shapes, dtypes, errors by name, arguments that stay unchanged."""
 
 import doctest
 import importlib
@@ -50,7 +50,7 @@ def test_a_log_decay_must_be_finite_and_at_most_zero(form, value, constant):
     at = (1, 2) if constant else (2, 8, 1, 2)
     arguments[1][at] = value
     where = ", ".join(map(str, at))
-    with pytest.raises(ValueError, match=rf"lam\[{where}\] = {value} but a log decay must be finite and <= 0"):
+    with pytest.raises(ValueError, match=rf"lam\[{where}\] = {value} but the log decay must be finite and <= 0"):
         call(form, arguments)
 
 

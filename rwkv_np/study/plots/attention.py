@@ -48,10 +48,11 @@ def attention_weights(panels: dict, t: int) -> Figure:
     rows = -(-len(panels) // columns)
     figure = new_figure(figsize=(3.2 * columns, 2.2 * rows + 0.3))
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    top = 1.1 * max(np.max(weights) for weights in panels.values())
     for ax, (title, weights) in zip(axes, panels.items(), strict=False):
         check_shape(f"weights of {title!r}", weights, (t + 1,), "one for each token up to t")
         ax.bar(range(t + 1), weights, color=[BLUE] * t + [ORANGE])
-        ax.set(title=title, ylim=(0, 1), xticks=range(0, t + 1, 4))
+        ax.set(title=title, ylim=(0, top), xticks=range(0, t + 1, 4))
     for ax in axes[len(panels):]:
         ax.set_visible(False)
     for ax in axes[:len(panels)][-columns:]:            # the lowest panel of each column

@@ -153,7 +153,7 @@ def draw_time_mixing(ax):
     total, (r, k, v) = draw_branch(ax, "att", "ln1", {
         "time_mix_r": (1.15, "receptance"), "time_mix_k": (3.3, "key"), "time_mix_v": (5.4, "value")})
     gate = draw_box(ax, Box(1.15, 3.1, 1.1, 0.6), "sigmoid")
-    wkv = draw_box(ax, Box(4.35, 3.1, 3.2, 0.9), "WKV: weighted average of all v so far\nnum, den, log_scale", STATE)
+    wkv = draw_box(ax, Box(4.3, 3.1, 3.7, 0.9), "WKV: weighted average of all v so far\nnum, den, log_scale", STATE)
     rates = draw_box(ax, Box(5.4, 1.6, 1.65, 0.9), "att.time_decay\natt.time_first", PARAMETERS, fontsize=7)
     product = draw_box(ax, Box(1.15, 1.6, 0.5, 0.5), "×", fontsize=11)
     output = draw_box(ax, Box(2.6, 0.2, 2.5, 0.6), "linear, att.output.weight", PARAMETERS, fontsize=7)

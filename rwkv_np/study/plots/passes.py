@@ -51,7 +51,7 @@ def scan_tree(n: int = 8) -> Axes:
         if j:
             ax.plot([j - 1, j], [rounds + 0.2, rounds + 0.8], color=ORANGE, linewidth=1, zorder=0)
         draw_label(ax, j, rounds + 1, f"[0..{j - 1}]" if j else "empty", ORANGE)
-    for x, text, colour in ((0, "blue: does not begin at token 0 yet", BLUE), (0.42, "grey: complete", COMPLETE),
+    for x, text, colour in ((0.02, "blue: does not begin at token 0 yet", BLUE), (0.42, "grey: complete", COMPLETE),
                             (0.62, "orange: the state before each token", ORANGE)):
         ax.text(x, 1, text, color=colour, fontsize=9, transform=ax.transAxes, va="top")
     ax.set(xlim=(-0.6, n - 0.4), ylim=(-0.5, rounds + 1.9), xticks=range(n), xlabel="position",
@@ -105,8 +105,8 @@ def chunk_passes(n_chunks: int = 4, size: int = 4) -> Axes:
     def point(start, end):
         ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "shrinkA": 0, "shrinkB": 0})
 
-    ax.text(-1, 1, "empty", ha="center", va="center")
-    point((-0.9, 1.2), (-0.05, 1.66))
+    ax.text(-1.2, 1, "empty", ha="center", va="center")
+    point((-1, 1.2), (-0.05, 1.66))
     for n in range(n_chunks):
         left, end, step = n * width, (n + 1) * width - 0.5, size + n + 1               # the boundary after chunk n
         for y, begins in ((0, 1), (2, size + n_chunks + 1)):
@@ -115,12 +115,12 @@ def chunk_passes(n_chunks: int = 4, size: int = 4) -> Axes:
                                        edgecolor="white", linewidth=1))
                 write(left + j + 0.5, y, begins + j)
         point((left + size - 0.3, 0.34), (end - 0.12, 0.82))
-        point((left - (0.18 if n else 0.4), 1), (end - 0.32, 1))
+        point((left - (0.18 if n else 0.45), 1), (end - 0.32, 1))
         if n < n_chunks - 1:
             point((end + 0.12, 1.18), (end + 0.6, 1.66))
         write(end, 1, step, bbox={"boxstyle": "circle", "facecolor": colours[step - 1], "edgecolor": "none"})
     ax.text(end + 0.45, 1, "final\nstate", va="center")
-    ax.set(xlim=(-1.7, n_chunks * width + 0.9), ylim=(-0.5, 2.5),
+    ax.set(xlim=(-2.1, n_chunks * width + 0.9), ylim=(-0.5, 2.5),
            title=f"{n_chunks * size} tokens in {n_steps} dependent steps: in each cell, its step")
     ax.set_xticks([n * width + size / 2 for n in range(n_chunks)], [f"chunk {n}" for n in range(n_chunks)])
     ax.set_yticks([0, 1, 2], ["pass 1: every chunk\nfrom the empty state", "pass 2: combine,\nfrom chunk to chunk",

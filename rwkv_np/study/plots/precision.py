@@ -73,8 +73,8 @@ def overflow(key_sizes, errors: dict, limits: dict) -> Axes:
                 va="center", fontsize=9)
     for label, size in limits.items():
         ax.axvline(size, color="black", linewidth=0.8, linestyle=":")
-        ax.annotate(label, (size, 0.28), xycoords=ax.get_xaxis_transform(), xytext=(-11, 0),
-                    textcoords="offset points", fontsize=8, rotation=90, va="bottom")
+        ax.annotate(label, (size, 1), xycoords=ax.get_xaxis_transform(), xytext=(0, 3), textcoords="offset points",
+                    fontsize=8, ha="center")
     label_ends(ax, ends)
     return ax
 

@@ -52,7 +52,7 @@ def half_lives(initial, trained, ax: Axes | None = None, context: int | None = N
     if initial.ndim < 2 or initial.shape != trained.shape:
         raise ValueError(f"initial has shape {initial.shape} and trained {trained.shape}; both must be (L, A)")
     initial, trained = (x.reshape(len(x), -1) for x in (initial, trained))
-    ax = new_axes(ax)
+    ax = new_axes(ax, figsize=(8.6, 4.2))
     layers, channels = trained.shape
     rank = np.arange(1, channels + 1)
     named = set(np.linspace(0, layers - 1, min(layers, 6)).round().astype(int))     # more look alike
@@ -69,7 +69,7 @@ def half_lives(initial, trained, ax: Axes | None = None, context: int | None = N
                     xytext=(4, 4), textcoords="offset points")
     ax.set(yscale="log", xlabel="channel, by rank in its layer", ylabel="half-life (tokens)",
            title="Half-life of each channel")
-    ax.legend(loc="lower right")                        # sorted lines rise: this corner stays free
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
 
@@ -258,14 +258,14 @@ def decay_of_difference(differences, half_lives, wanted: Sequence[float] = (1, 4
             c = np.argmin(np.abs(np.log(half_lives[layer] / aim)))
             ax.plot(np.maximum(differences[layer, :, c], 1e-12), color=colour, linewidth=1.4)
             ax.plot(0.5 ** (np.arange(time) / half_lives[layer, c]), "--", color=colour, linewidth=1)
-        ax.set(yscale="log", ylim=(1e-6, 1e2), title=f"layer {layer}")
+        ax.set(yscale="log", ylim=(1e-6, 1e4), yticks=10.0 ** np.arange(-6, 5, 2), title=f"layer {layer}",
+               xlabel="tokens since the change")
     axes[0].set_ylabel("|difference| in A (1 at the change)")
-    figure.supxlabel("tokens since the change", fontsize=10)
     for aim, colour in zip(wanted, colours, strict=True):
         axes[-1].plot([], [], color=colour, label=f"half-life near {aim:g}")
     axes[-1].plot([], [], "k-", label="measured")
     axes[-1].plot([], [], "k--", label="own decay alone")
     figure.legend(loc="outside lower center", ncols=len(wanted) + 2, fontsize=9)        # curves may run anywhere
-    figure.suptitle("Difference in A after one token was changed: a few channels of each layer", fontsize=11, x=0.01,
-                    ha="left")
+    figure.suptitle("Difference in A after one token was changed: a few channels of each layer (half-lives in tokens)",
+                    fontsize=11, x=0.01, ha="left")
     return figure

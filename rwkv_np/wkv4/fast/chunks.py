@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..checks import check_chunk, check_gradients, check_inputs
+from ...checks import check_chunk
+from ..checks import check_gradients, check_inputs
 from ..gradient import Gradients
 from ..state import State
 from . import scaled, unscaled
@@ -59,8 +60,7 @@ def vjp(w, u, k, v, state: State | None = None, chunk: int | None = None):
     w_dtype, u_dtype = np.asarray(w).dtype, np.asarray(u).dtype
     w, u, k, v, state0 = check_inputs(w, u, k, v, state)
     shape, dtype, length = k.shape, k.dtype, k.shape[-2]
-    chunk = _choose_chunk(length, state0.num.size, dtype) if chunk is None else chunk
-    check_chunk(chunk)
+    chunk = check_chunk(chunk, default=_choose_chunk(length, state0.num.size, dtype))
     runs = split_runs(length, chunk, state0.num.size)
 
     out, pullbacks, state = np.empty(shape, dtype), [], state0

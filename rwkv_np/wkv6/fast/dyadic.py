@@ -12,8 +12,9 @@ import math
 
 import numpy as np
 
+from ...checks import check_chunk, check_gradients
 from ...fast.threads import available_threads, in_threads
-from ..checks import check_chunk, check_dout, check_inputs, check_state
+from ..checks import check_inputs
 from ..gradient import Gradients
 from .blocks import cut, load, store
 from .chunks import backward, forward
@@ -73,17 +74,16 @@ def vjp(r, lam, u, k, v, state=None, chunk: int | None = None):
     True
     """
     r, lam, u, k, v, state = check_inputs(r, lam, u, k, v, state)
-    if chunk is not None:
-        check_chunk(chunk)
-    constant = lam.ndim == 2
+    constant, state_shape = lam.ndim == 2, state.shape
     *batch, length, heads, _ = r.shape
-    sequences, L = math.prod(batch), power_of_two(min(chunk or CHUNK, length))
+    sequences, L = math.prod(batch), power_of_two(min(check_chunk(chunk, CHUNK), length))
     lanes, segments = cut(sequences, length, heads, max(r.shape[-1], v.shape[-1]), L)
 
     r4, k4, v4 = (x.reshape(sequences, *x.shape[-3:]) for x in (r, k, v))               # (B, T, H, n)
     lam4 = lam if constant else lam.reshape(r4.shape)
     state4 = state.reshape(sequences, *state.shape[-3:])                                # (B, H, N, M)
-    dtype = work_dtype([r, k, v], [u, state])
+    largest = np.abs(state).max(initial=0)                      # all that the pullback reads of the state
+    dtype = work_dtype([r, k, v], [u, largest])
     out, last = np.empty(v4.shape, v.dtype), np.empty_like(state4)
 
     def forward_lane(lane):
@@ -100,11 +100,11 @@ def vjp(r, lam, u, k, v, state=None, chunk: int | None = None):
     starts_of_lanes = in_threads(threads, forward_lane, lanes)
 
     def pullback(dout, dstate=None):
-        dout = check_dout(dout, v.shape)
-        dlast = check_state("dstate", dstate, state.shape).reshape(state4.shape)
-        dtype = work_dtype([r, k, v, dout], [u, state, dlast])
+        dout, dlast = check_gradients(dout, dstate, v.shape, state_shape)
+        dlast = dlast.reshape(sequences, *state_shape[-3:])
+        dtype = work_dtype([r, k, v, dout], [u, largest, dlast])
         dr, dlam, dk, dv = (np.zeros(x.shape, x.dtype) for x in (r4, lam4, k4, v4))
-        dstate4, dout4 = np.empty_like(state4), dout.reshape(v4.shape)
+        dstate4, dout4 = np.empty_like(dlast), dout.reshape(v4.shape)
 
         def backward_lane(lane_and_starts):
             lane, all_starts = lane_and_starts
@@ -129,9 +129,9 @@ def vjp(r, lam, u, k, v, state=None, chunk: int | None = None):
         if constant:
             dlam[...] = dlam_constant
         return Gradients(dr.reshape(r.shape), dlam.reshape(lam.shape), du.astype(u.dtype), dk.reshape(k.shape),
-                         dv.reshape(v.shape), dstate4.reshape(state.shape))
+                         dv.reshape(v.shape), dstate4.reshape(state_shape))
 
-    return (out.reshape(v.shape), last.reshape(state.shape)), pullback
+    return (out.reshape(v.shape), last.reshape(state_shape)), pullback
 
 
 def power_of_two(n):

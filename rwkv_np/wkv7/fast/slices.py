@@ -7,10 +7,11 @@ short loop.
 
 import numpy as np
 
+from ...checks import check_chunk, check_gradients
 from ...fast.threads import available_threads, in_threads
-from ..gradient import Gradients, check_gradients
-from ..parallel import MIN_LAM, check_chunk
-from ..recurrence import check_arguments
+from ..checks import check_inputs
+from ..gradient import Gradients
+from ..parallel import MIN_LAM
 from .wy import wy
 
 CHUNK = 16              # measured: 8 makes the loop over chunks longer, 32 and 64 the L x L products larger
@@ -60,10 +61,11 @@ def vjp(r, lam, k, v, a, b, state=None, chunk=None):
     >>> all(np.allclose(x, y, rtol=0, atol=1e-11) for x, y in zip(grads, expected))
     True
     """
-    dtype, arrays, state = check_arguments(r, lam, k, v, a, b, state, least=MIN_LAM)
+    *arrays, state = check_inputs(r, lam, k, v, a, b, state, least=MIN_LAM)
+    dtype = arrays[0].dtype
     chunk = check_chunk(chunk, CHUNK, MAX_CHUNK)
     batch, (length, H, N), M = arrays[0].shape[:-3], arrays[0].shape[-3:], arrays[3].shape[-1]
-    sequences = int(np.prod(batch))
+    sequences, state_shape, out_shape = int(np.prod(batch)), state.shape, arrays[3].shape
     inputs = [x.reshape(sequences, length, H, x.shape[-1]) for x in arrays]             # (B, T, H, N)
     out = np.empty((sequences, length, H, M), dtype)
     threads = available_threads() if inputs[0].size >= THREADED else 1
@@ -76,8 +78,8 @@ def vjp(r, lam, k, v, a, b, state=None, chunk=None):
     pullbacks = in_threads(threads, forward, rows)
 
     def pullback(dout, dstate=None):
-        dout, dstate = check_gradients(dout, dstate, batch + (length, H, M), state.shape)
-        dout, dS = dout.reshape(out.shape), to_slices(dstate, sequences)
+        dout, dstate = check_gradients(dout, dstate, out_shape, state_shape)
+        dout, dS = dout.reshape(sequences, length, H, M), to_slices(dstate, sequences)
         grads = [np.empty(x.shape, dtype) for x in inputs]
 
         def backward(i):
@@ -87,9 +89,9 @@ def vjp(r, lam, k, v, a, b, state=None, chunk=None):
 
         in_threads(threads, backward, range(len(rows)))
         return Gradients(*(x.reshape(y.shape) for x, y in zip(grads, arrays, strict=True)),
-                         from_slices(dS, state.shape))
+                         from_slices(dS, state_shape))
 
-    return (out.reshape(arrays[3].shape), from_slices(S, state.shape)), pullback
+    return (out.reshape(out_shape), from_slices(S, state_shape)), pullback
 
 
 def cut(sequences, length, width, chunk, threads=1):

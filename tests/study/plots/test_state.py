@@ -223,6 +223,6 @@ def test_decay_of_difference_draws_the_nearest_channels_measured_and_with_their_
     legend = figure.legends[0]
     key = dict(zip([text.get_text() for text in legend.get_texts()], legend.get_lines(), strict=True))
     assert to_rgba(key["half-life near 60"].get_color()) == to_rgba(long.get_color()) != to_rgba(short.get_color())
-    assert figure.get_supxlabel() == "tokens since the change" and draw(figure).std() > 0
+    assert figure.axes[0].get_xlabel() == "tokens since the change" and draw(figure).std() > 0
     with pytest.raises(ValueError, match=r"half_lives has shape \(1, 3\) but must be \(1, 4\)"):
         plots.decay_of_difference(measured, half_lives[:, :3])

@@ -1,4 +1,4 @@
-"""What all pictures share: the style, the colours, names that do not overlap; they draw without a screen."""
+"""Check what all pictures have in common: style, colours, labels that do not overlap, drawing without a screen."""
 
 import subprocess
 import sys

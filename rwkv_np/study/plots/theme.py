@@ -118,6 +118,9 @@ def new_axes(ax=None, **options):
 def coloured(curves: dict) -> list:
     """Return (name, curve, colour) for each curve of a picture.
 
+    A curve whose name begins with a generation has the colour of that generation, and one that begins with "softmax"
+    is black; all others have the first colours that are left.
+
     Parameters
     ----------
     curves : dict of str to curve
@@ -133,12 +136,15 @@ def coloured(curves: dict) -> list:
 
     Examples
     --------
-    >>> coloured({"a": [1, 2]})
-    [('a', [1, 2], '#0072b2')]
+    >>> coloured({"a": [1, 2], "RWKV-4": [3, 4]})
+    [('a', [1, 2], '#d55e00'), ('RWKV-4', [3, 4], '#0072b2')]
     """
     if len(curves) > len(COLOURS):
         raise ValueError(f"there are {len(curves)} curves but must be at most {len(COLOURS)}, one for each colour")
-    return [(name, curve, colour) for (name, curve), colour in zip(curves.items(), COLOURS, strict=False)]
+    fixed = {f"RWKV-{generation}": colour for generation, colour in GENERATION_COLORS.items()} | {"softmax": "black"}
+    own = {name: colour for name in curves for start, colour in fixed.items() if name.startswith(start)}
+    left = iter(colour for colour in COLOURS if colour not in own.values())
+    return [(name, curve, own.get(name) or next(left)) for name, curve in curves.items()]
 
 
 def name_tokens(axis, labels: Sequence[str], every: int = 1):

@@ -111,7 +111,8 @@ def race_table(races, minutes):
     lines = ["| race | | parameters | lr, head size, context | steps | seconds | best loss | last | state carried |",
              "|---|---|---|---|---|---|---|---|---|"]
     for (kind, name, seed), entry in sorted(races.items(), key=lambda item: (item[0][0], item[0][2], item[0][1])):
-        settings = ", ".join(f"{value:g}" for value in entry["settings"].values())
+        settings = ", ".join("no heads" if (name, field) == ("RWKV-4", "head_size") else f"{value:g}"
+                             for field, value in entry["settings"].items())
         step, seconds, last = entry["curve"][-1]
         carried = f"{entry['carried']:.4f}" if entry.get("carried") else ""
         state = "" if entry.get("finished") else " (running)"

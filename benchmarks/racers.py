@@ -26,6 +26,7 @@ def read_text(path):
     corpus = corpora.from_file(path)
     tokenizer = Characters(corpus.train + corpus.validation)
     tokens, held_out = (np.array(tokenizer.encode(text)) for text in (corpus.train, corpus.validation))
+    # To try the race out: less text held out. What is then stored in results/race.json is not to be kept.
     return tokens, held_out[:2000] if os.environ.get("RWKV_NP_QUICK") else held_out, tokenizer.vocab_size
 
 

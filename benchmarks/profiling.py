@@ -10,9 +10,11 @@ import rwkv_np
 
 PACKAGE = Path(rwkv_np.__file__).parent
 PURPOSES = {
-    "linear": "matrix products", "mixed_linear": "mixes of two tokens and their products",
-    "normalise": "layer norms", "layer_norm": "layer norms",
-    "sigmoid": "gates and max(k, 0)^2", "squared_relu": "gates and max(k, 0)^2",
+    "linear": "matrix products", "low_rank": "matrix products",
+    **dict.fromkeys(("mixed_linear", "mixed_low_rank", "mix"), "mixes of two tokens and their products"),
+    "normalise": "norms", "layer_norm": "norms", "group_norm": "norms",
+    "unit": "norms", "sigmoid": "gates and activations", "squared_relu": "gates and activations",
+    "silu": "gates and activations", "tanh": "gates and activations", "time_mixing": "time mixing, elementwise",
     "embedding": "embedding and loss", "softmax_cross_entropy": "embedding and loss", "Adam": "Adam"}
 
 

@@ -1,0 +1,213 @@
+"""The race: tiny Shakespeare, the same minutes, the same parameters; RWKV-4 to 7 and a Transformer in PyTorch.
+
+    python -m benchmarks.race search --text FILE                # short runs: learning rate, head size, context
+    python -m benchmarks.race time --text FILE --minutes 15     # the race at equal time, with the best settings found
+    python -m benchmarks.race tokens --text FILE --minutes 15   # at equal tokens: the steps of the slowest of those
+    python -m benchmarks.race show                              # the table; draws docs/race.png
+
+--only RWKV-7 runs one; --seed repeats with another seed; --peers PYTHON names a Python that has PyTorch. What is
+finished is stored in benchmarks/results/race.json and not repeated. A curve is stored after every validation together
+with a checkpoint in out/race/, from which an interrupted run continues.
+
+The search goes setting by setting: the first value of each in SEARCH, then the others, keeping the best; all runs of it
+take SEARCH_STEPS steps. The number of steps of a race has to be known beforehand, for the schedule of the learning rate
+depends on it: the step is timed for 20 s, and as many steps are taken as then fit into the minutes.
+"""
+
+import argparse
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from . import peers, racers, store
+from .rounds import ROOT, Setting
+
+SEARCH = {"learning_rate": (4e-3, 2e-3, 8e-3), "head_size": (64, 32), "context_length": (256, 128, 64)}
+TRANSFORMER_RATES = (2e-3, 1e-3, 4e-3)
+SEARCH_STEPS, VALIDATIONS = 400, 16
+FOLDER = ROOT / "out" / "race"
+
+
+def candidates(name):
+    """Return {setting: values} for a racer; RWKV-4 has no heads."""
+    values = SEARCH | ({"learning_rate": TRANSFORMER_RATES} if name == "Transformer" else {})
+    return values | ({"head_size": (64,)} if name == "RWKV-4" else {})
+
+
+def runs():
+    """Return the stored runs by key."""
+    return (store.read("race") or {"runs": {}})["runs"]
+
+
+def keep(key, entry):
+    """Store a run; another process may have stored others meanwhile."""
+    store.write("race", {"runs": runs() | {key: entry}})
+
+
+def best_loss(entry):
+    """Return the lowest loss of a run; infinite if it diverged or has none."""
+    return min((loss for _, _, loss in entry["curve"]), default=math.inf) if "diverged" not in entry else math.inf
+
+
+def best_settings(name, steps, run_it):
+    """Return the best settings of the search; `run_it(settings)` is called for each run that is not stored yet."""
+    settings = {field: values[0] for field, values in candidates(name).items()}
+    for field, values in candidates(name).items():
+        losses = {}
+        for value in values:
+            tried = settings | {field: value}
+            key = search_key(name, tried, steps)
+            if not runs().get(key, {}).get("finished"):
+                run_it(tried)
+            losses[value] = best_loss(runs()[key])
+        settings[field] = min(losses, key=losses.get)
+    return settings
+
+
+def search_key(name, settings, steps):
+    return f"{name}, search, {steps} steps, " + ", ".join(f"{field} {value:g}" for field, value in settings.items())
+
+
+def race_key(name, kind, minutes, seed):
+    return f"{name}, {kind}, {minutes:g} minutes, seed {seed}"
+
+
+def start(job, setting, text):
+    """Run a job in a process of its own, with the Python that has what it requires; raise if it fails."""
+    _, environment = setting.command("once", "race")
+    python = setting.peers if job["name"] == "Transformer" else sys.executable
+    subprocess.run([python, "-m", "benchmarks.race", "job", "--text", text, "--job", json.dumps(job)], cwd=ROOT,
+                   env=environment, check=True)
+
+
+def do(job, text):
+    """Train as a job says, storing the curve after each validation; continue what was begun."""
+    key, name = job["key"], job["name"]
+    tokens, held_out, vocab_size = racers.read_text(text)
+    entry = runs().get(key) or {"name": name, "kind": job["kind"], "settings": job["settings"], "curve": []}
+    make = job["settings"], job.get("steps", 10**6), job["seed"], vocab_size
+    if "steps" not in entry:
+        entry["steps"] = job.get("steps") or fit_steps(name, make, tokens, job["minutes"])
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / (re.sub(r"[^\w.-]+", "-", key) + ".safetensors")
+    racer = racers.make(name, job["settings"], entry["steps"], job["seed"], vocab_size, path)
+    entry |= {"parameters": racer.parameters, "tokens_per_step": racers.BATCH_TOKENS, "seed": job["seed"],
+              "circumstances": store.circumstances(racers.CONFIG.workers, peers.versions())}
+    entry["curve"] = [point for point in entry["curve"] if point[0] <= racer.steps]
+    seconds = entry["curve"][-1][1] if entry["curve"] else 0.0
+    every = math.ceil(entry["steps"] / job["validations"])
+    try:
+        while racer.steps < entry["steps"]:
+            began = time.perf_counter()
+            racer.step(tokens)
+            seconds += time.perf_counter() - began
+            if racer.steps % every == 0 or racer.steps == entry["steps"]:
+                loss = racer.loss(held_out)
+                if not math.isfinite(loss):
+                    raise ArithmeticError(f"the loss is {loss} at step {racer.steps}")
+                entry["curve"].append([racer.steps, round(seconds, 2), round(loss, 5)])
+                print(f"{key}: step {racer.steps} of {entry['steps']}, {seconds:.0f} s, {loss:.4f}",
+                      flush=True)
+                keep(key, entry)
+                racer.save()
+        if job["kind"] != "search":
+            entry["carried"] = racer.loss(held_out, carry=True)
+    except ArithmeticError as error:
+        entry["diverged"] = str(error)
+    finally:
+        racer.close()
+    keep(key, entry | {"finished": True})
+    path.unlink(missing_ok=True)
+
+
+def fit_steps(name, make, tokens, minutes):
+    """Return how many steps fit into the minutes, after timing some for 20 s, or a quarter of the minutes."""
+    with tempfile.TemporaryDirectory() as folder:
+        racer = racers.make(name, *make, Path(folder, "none"))
+        for _ in range(3):                              # the first steps are slower
+            racer.step(tokens)
+        began, n = time.perf_counter(), 0
+        while (seconds := time.perf_counter() - began) < min(20, 15 * minutes):
+            racer.step(tokens)
+            n += 1
+        racer.close()
+    return max(1, int(60 * minutes * n / seconds))
+
+
+def jobs(options, setting):
+    """Yield the jobs of a command that are not finished."""
+    for name in options.only or racers.NAMES:
+        common = {"name": name, "kind": options.command, "seed": options.seed}
+
+        def run_it(settings, common=common):
+            key = search_key(common["name"], settings, options.search_steps)
+            start(common | {"key": key, "kind": "search", "seed": 0, "settings": settings, "validations": 1,
+                            "steps": options.search_steps}, setting, options.text)
+
+        if options.command == "search":
+            print(name, best_settings(name, options.search_steps, run_it), flush=True)
+            continue
+        key = race_key(name, options.command, options.minutes, options.seed)
+        if runs().get(key, {}).get("finished"):
+            continue
+        job = common | {"key": key, "minutes": options.minutes, "validations": VALIDATIONS}
+        if options.command == "time":
+            job["settings"] = best_settings(name, options.search_steps, run_it)
+        else:
+            timed = {other: runs().get(race_key(other, "time", options.minutes, options.seed), {})
+                     for other in racers.NAMES}
+            unfinished = [other for other, entry in timed.items() if not entry.get("finished")]
+            if unfinished:
+                sys.exit(f"the race at equal time comes first; not finished: {', '.join(unfinished)}")
+            job |= {"settings": timed[name]["settings"], "steps": min(entry["steps"] for entry in timed.values())}
+            if timed[name]["steps"] == job["steps"]:
+                keep(key, timed[name] | {"kind": "tokens"})         # the slowest has already run so long
+                continue
+        yield job
+
+
+def stored_races():
+    """Return ({(kind, name, seed): entry}, minutes) of the longest races that are stored."""
+    found = [(float(match[3]), match, entry) for key, entry in runs().items()
+             if (match := re.fullmatch(r"(\S+), (time|tokens), (\S+) minutes, seed (\d+)", key)) and entry["curve"]]
+    minutes = max((m for m, *_ in found), default=0)
+    return {(match[2], match[1], int(match[4])): entry for m, match, entry in found if m == minutes}, minutes
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.race", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("search", "time", "tokens", "show", "job"))
+    parser.add_argument("--text", help="tiny Shakespeare")
+    parser.add_argument("--minutes", type=float, default=15, help="of training, without validation (default: 15)")
+    parser.add_argument("--only", nargs="+", choices=racers.NAMES, metavar="NAME", help=", ".join(racers.NAMES))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--search-steps", type=int, default=SEARCH_STEPS, help="(default: %(default)s)")
+    parser.add_argument("--peers", default=sys.executable, metavar="PYTHON", help="a Python that has PyTorch")
+    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.command == "show":
+        from .page import race_picture, race_table
+
+        print(race_table(*stored_races()))
+        race_picture(*stored_races())
+        return
+    if options.text is None:
+        parser.error("--text is required: the file of tiny Shakespeare")
+    options.text = str(Path(options.text).resolve())
+    if options.command == "job":
+        do(options.job, options.text)
+        return
+    setting = Setting(threads=os.cpu_count() or 1, peers=options.peers)
+    for job in jobs(options, setting):
+        start(job, setting, options.text)
+
+
+if __name__ == "__main__":
+    main()

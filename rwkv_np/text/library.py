@@ -1,5 +1,6 @@
 """Tokenizers of the `tokenizers` library (``tokenizer.json``), of any kind that it knows."""
 
+import contextlib
 import operator
 import re
 from collections.abc import Iterable
@@ -44,16 +45,14 @@ class LibraryTokenizer(Tokenizer):
     def __init__(self, json_text: str):
         import tokenizers
 
-        try:
+        with library_errors():
             self.library = tokenizers.Tokenizer.from_str(json_text)
-        except Exception as error:  # the library raises nothing narrower
-            raise ValueError(f"not a tokenizer that the tokenizers library reads: {error}") from None
-        self.library.no_truncation()
-        self.library.no_padding()
-        special = {token.content: id for id, token in self.library.get_added_tokens_decoder().items()}
-        end_of_text = next((special[name] for name in END_OF_TEXT if name in special), None)
-        super().__init__(self.list_token_bytes(), end_of_text)
-        self._may_cut = self._check_cuts()
+            self.library.no_truncation()
+            self.library.no_padding()
+            special = {token.content: id for id, token in self.library.get_added_tokens_decoder().items()}
+            end_of_text = next((special[name] for name in END_OF_TEXT if name in special), None)
+            super().__init__(self.list_token_bytes(), end_of_text)
+            self._may_cut = self._check_cuts()
 
     def list_token_bytes(self) -> list:
         """Return the bytes that each id stands for; None for ids that are left out.
@@ -119,6 +118,35 @@ class LibraryTokenizer(Tokenizer):
         return self.library.to_str()
 
     to_tokenizers_json = to_json
+
+
+@contextlib.contextmanager
+def library_errors():
+    """Turn whatever the library raises into a ValueError.
+
+    It raises plain Exceptions, and where a broken file makes its Rust code panic, a PanicException, which is not even
+    an Exception.
+
+    Raises
+    ------
+    ValueError
+        With the library's words.
+
+    Examples
+    --------
+    >>> with library_errors():
+    ...     raise Exception("expected value at line 1")
+    Traceback (most recent call last):
+    ValueError: not a tokenizer that the tokenizers library reads: expected value at line 1
+    """
+    try:
+        yield
+    except ValueError:                  # of this package: it says what is wrong
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise                       # Ctrl-C, for example
+        raise ValueError(f"not a tokenizer that the tokenizers library reads: {error}") from None
 
 
 def find_end_of_word(text: str, start: int) -> int:

@@ -8,7 +8,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rwkv_np.text import bpe, corpora, tokenizer
+from rwkv_np.text import bpe, corpora, library, tokenizer
 from rwkv_np.text.tokenizer import BPE, Bytes, Characters, World
 
 SAMPLE = "The past fades; the decay rate says how fast. Der Zerfall läßt sie verblassen. 過去は薄れる。\n"
@@ -303,3 +303,13 @@ def test_what_is_no_text_is_refused():
         Characters("")
     with pytest.raises(ValueError, match="255 but must be at least 256"):
         BPE.train("ab", 255)
+
+
+def test_a_panic_of_the_library_is_a_value_error_and_ctrl_c_is_not():
+    class PanicException(BaseException):
+        """Stand for the exception of the same name that a broken file can cause in the library's Rust code."""
+
+    with pytest.raises(ValueError, match="tokenizers library reads: range end"), library.library_errors():
+        raise PanicException("range end index 4 out of range")
+    with pytest.raises(KeyboardInterrupt), library.library_errors():
+        raise KeyboardInterrupt

@@ -8,7 +8,8 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rwkv_np.text import bpe, corpora, library, tokenizer
+from rwkv_np.text import bpe, corpora, tokenizer
+from rwkv_np.text.library import library_errors
 from rwkv_np.text.tokenizer import BPE, Bytes, Characters, World
 
 SAMPLE = "The past fades; the decay rate says how fast. Der Zerfall läßt sie verblassen. 過去は薄れる。\n"
@@ -309,7 +310,7 @@ def test_a_panic_of_the_library_is_a_value_error_and_ctrl_c_is_not():
     class PanicException(BaseException):
         """Stand for the exception of the same name that a broken file can cause in the library's Rust code."""
 
-    with pytest.raises(ValueError, match="tokenizers library reads: range end"), library.library_errors():
+    with pytest.raises(ValueError, match="tokenizers library reads: range end"), library_errors():
         raise PanicException("range end index 4 out of range")
-    with pytest.raises(KeyboardInterrupt), library.library_errors():
+    with pytest.raises(KeyboardInterrupt), library_errors():
         raise KeyboardInterrupt

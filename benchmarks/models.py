@@ -5,7 +5,7 @@ RWKV-4's. The bound is the same matrix products, low-rank ones included, with no
 """
 
 import os
-import resource
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -129,10 +129,27 @@ def read_bound(generation):
 
 
 def memory_at_load(generation):
-    """Return the most memory that this process occupied, Python included, and the model's size in float32."""
+    """Return the most memory that loading took, and the model's size in float32.
+
+    Pages of the mapped file do not count: the system can drop them at any time.
+    """
+    def own_memory():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+    before, samples, done = own_memory(), [], threading.Event()
+
+    def watch():
+        while not done.wait(0.001):
+            samples.append(own_memory())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     model = load(path(generation))
-    size = sum(p.size for p in model.params.values()) * 4
-    return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "size": size}
+    samples.append(own_memory())
+    done.set()
+    watcher.join()
+    return {"peak": max(samples) - before, "size": sum(p.size for p in model.params.values()) * 4}
 
 
 def run(setting):

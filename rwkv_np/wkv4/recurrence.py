@@ -127,7 +127,7 @@ def advance(w, k, v, state):
     """
     num, den, p = state
     p_new = np.maximum(p - w, k)
-    decay, w_in = np.exp((p - p_new) - w), np.exp(k - p_new)        # p - p_new first: see `rescale`
+    decay, w_in = np.exp((p - p_new) - w), np.exp(k - p_new)        # scales first: the rounding of p - w cancels
     return State(decay * num + w_in * v, decay * den + w_in, p_new)
 
 

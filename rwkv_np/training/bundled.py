@@ -35,9 +35,8 @@ CONFIGS = {
         TrainConfig(max_steps=3000, batch_size=6, context_length=512, learning_rate=3e-3, min_lr_ratio=0.03,
                     vector_lr_scale=5.0, weight_decay=0.5, dropout=0.4, validation_tokens=0)),
     7: ({"d_model": 128, "n_layer": 4, "head_size": 32},
-        TrainConfig(max_steps=2600, batch_size=6, context_length=512, learning_rate=2.5e-3, min_lr_ratio=0.03,
-                    vector_lr_scale=2.0, weight_decay=0.5, dropout=0.4, ema_decay=0.995, validate_every=200,
-                    validation_tokens=0)),
+        TrainConfig(max_steps=2000, batch_size=6, context_length=512, learning_rate=3e-3, min_lr_ratio=0.02,
+                    vector_lr_scale=2.0, weight_decay=0.5, dropout=0.45, ema_decay=0.99, validation_tokens=0)),
 }
 PROMPTS = ('"', "The value", "class ")
 

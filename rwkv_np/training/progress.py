@@ -45,6 +45,7 @@ class ProgressBar:
         self.seconds = run.seconds
         with self.or_nothing():
             self.bar.set_postfix_str(f"loss {self.describe(self.loss)}, {speed:,.0f} tokens/s", refresh=False)
+            self.bar.total = config.max_steps           # the caller's `save` may have changed it
             self.bar.update()
 
     def validation(self, run):

@@ -1,4 +1,4 @@
-"""Where the time goes, by the profiler, in one process: a training step, and a prompt of 512 tokens."""
+"""Profile, in one process, a training step and a prompt of 512 tokens."""
 
 from . import models, training
 from .profiling import shares

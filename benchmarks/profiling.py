@@ -1,4 +1,4 @@
-"""Where the time goes: the profile of a piece of work, by what its lines are for."""
+"""Profile a piece of work, by what its lines are for."""
 
 import ast
 import cProfile

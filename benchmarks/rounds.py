@@ -41,7 +41,10 @@ class Row(NamedTuple):
 
 @dataclass
 class Setting:
-    """How to measure: threads of each process, at most so many rounds and seconds a group, the peers' Python."""
+    """Hold the settings of a measurement; `rounds` and `seconds`, per group of contenders, are upper limits.
+
+    peers: a Python that has the other runtimes.
+    """
 
     threads: int = os.cpu_count() or 1
     rounds: int = 15

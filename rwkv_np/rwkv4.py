@@ -15,7 +15,7 @@ from . import wkv4
 from .activations import sigmoid, squared_relu
 from .fast.mixing import mixed_linear
 from .language_model import LanguageModel
-from .ops import linear
+from .ops import lerp, linear
 from .params import channel_ratios, depth_ratios, orthogonal
 
 
@@ -140,17 +140,6 @@ def channel_mixing(x, x_prev, *, time_mix_r, time_mix_k, receptance, key, value)
 # For one token, as an RNN. Leading axes are free: none, a batch, or stacked layers with their arrays (see `cascade`).
 
 
-def mix(x, x_prev, mu):
-    """Return the mix of a token with the one before it, ``mu x + (1 - mu) x_prev``.
-
-    Examples
-    --------
-    >>> mix(np.ones(2), np.zeros(2), np.array([0.25, 1.0])).tolist()
-    [0.25, 1.0]
-    """
-    return x_prev + mu * (x - x_prev)
-
-
 def time_mixing_step(x, x_prev, memory, *, time_decay, time_first, time_mix_r, time_mix_k, time_mix_v,
                      receptance, key, value, output):
     """Compute `time_mixing` for one token: x, x_prev (..., D) -> y (..., D), memory.
@@ -162,9 +151,9 @@ def time_mixing_step(x, x_prev, memory, *, time_decay, time_first, time_mix_r, t
     >>> y.shape, memory[0].shape
     ((8,), (8,))
     """
-    r = mix(x, x_prev, time_mix_r) @ receptance.mT                              # (..., A)
-    k = (mix(x, x_prev, time_mix_k) @ key.mT).astype(np.float64)                # (..., A); WKV is then in float64
-    v = mix(x, x_prev, time_mix_v) @ value.mT                                   # (..., A)
+    r = lerp(x_prev, x, time_mix_r)[0] @ receptance.mT                          # (..., A)
+    k = (lerp(x_prev, x, time_mix_k)[0] @ key.mT).astype(np.float64)            # (..., A); WKV is then in float64
+    v = lerp(x_prev, x, time_mix_v)[0] @ value.mT                               # (..., A)
     average = wkv4.output(time_first, k, v, memory).astype(x.dtype)             # (..., A)
     memory = wkv4.advance(np.exp(time_decay), k, v, memory)                     # each (..., A), float64
     return (sigmoid(r)[0] * average) @ output.mT, memory                        # (..., D)
@@ -179,8 +168,8 @@ def channel_mixing_step(x, x_prev, *, time_mix_r, time_mix_k, receptance, key, v
     >>> channel_mixing_step(np.ones(8, np.float32), np.zeros(8), **p).shape
     (8,)
     """
-    r = mix(x, x_prev, time_mix_r) @ receptance.mT                              # (..., D)
-    k = mix(x, x_prev, time_mix_k) @ key.mT                                     # (..., F)
+    r = lerp(x_prev, x, time_mix_r)[0] @ receptance.mT                          # (..., D)
+    k = lerp(x_prev, x, time_mix_k)[0] @ key.mT                                 # (..., F)
     return sigmoid(r)[0] * (squared_relu(k)[0] @ value.mT)                      # (..., D)
 
 

@@ -20,7 +20,7 @@ from . import wkv6
 from .activations import silu
 from .fast.mixing import gated_linear, mixed_linear
 from .language_model import LanguageModel
-from .ops import group_norm
+from .ops import group_norm, lerp
 from .params import channel_ratios, depth_ratios, orthogonal
 from .rwkv4 import channel_mixing, channel_mixing_step
 
@@ -147,21 +147,18 @@ def time_mixing_step(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, t
     >>> y.shape, memory[0].shape
     ((8,), (2, 4, 4))
     """
-    def mix(mu):
-        return x_prev + mu * (x - x_prev)                                       # mu x + (1 - mu) x_prev
-
     def heads(a):
         return a.reshape(*x.shape[:-1], time_decay.shape[-2], -1).astype(np.float64)
 
     lam, u = -np.exp(time_decay), np.exp(time_first) if time_faaaa is None else time_faaaa          # (..., H, N)
-    r = heads(mix(time_mix_r) @ receptance.mT)                                  # (..., H, N)
-    k = heads(mix(time_mix_k) @ key.mT)                                         # (..., H, N)
-    v = heads(mix(time_mix_v) @ value.mT)                                       # (..., H, N)
+    r = heads(lerp(x_prev, x, time_mix_r)[0] @ receptance.mT)                   # (..., H, N)
+    k = heads(lerp(x_prev, x, time_mix_k)[0] @ key.mT)                          # (..., H, N)
+    v = heads(lerp(x_prev, x, time_mix_v)[0] @ value.mT)                        # (..., H, N)
     (S,) = memory
     out = wkv6.output(r, u, k, v, S).astype(x.dtype)                            # (..., H, N)
     S = wkv6.advance(lam, k, v, S)                                              # (..., H, N, N) float64
     z, _ = group_norm(out, ln_x, ln_x_bias, epsilon)                            # (..., A)
-    s = 1.0 if gate is None else silu(mix(time_mix_g) @ gate.mT)[0]             # (..., A)
+    s = 1.0 if gate is None else silu(lerp(x_prev, x, time_mix_g)[0] @ gate.mT)[0]      # (..., A)
     return (z * s) @ output.mT, (S,)                                            # (..., D)
 
 

@@ -1,4 +1,4 @@
-"""Where a command writes: checked and taken before the work begins, and nothing that exists is overwritten."""
+"""Check and take the places that a command writes to, before its work begins; nothing that exists is overwritten."""
 
 import contextlib
 import itertools

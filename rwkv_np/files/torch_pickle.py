@@ -33,7 +33,7 @@ OTHERS = {
 
 
 class Tensor(NamedTuple):
-    """Where a tensor lies: `shape` and `strides` count elements, from `offset` in `storage`.
+    """Say where a tensor lies: `shape` and `strides` count elements, from `offset` in `storage`.
 
     Attributes
     ----------

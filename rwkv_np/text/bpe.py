@@ -7,9 +7,9 @@ pair of neighbours is merged, again and again.
 import json
 import operator
 import os
-from collections.abc import Iterator
 
 from .base import Tokenizer
+from .encoding import split_text
 from .library import LibraryTokenizer, find_end_of_word
 from .plain import visible_bytes
 from .reading import read_with
@@ -81,7 +81,9 @@ class BPE(LibraryTokenizer):
         bpe = Tokenizer(models.BPE())
         bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         bpe.decoder = decoders.ByteLevel()
-        bpe.train_from_iterator(split_into_words(text), trainers.BpeTrainer(
+        # The library's splitter makes the same words of segments that end with a word, in a fraction of the memory.
+        segments = split_text(text, find_end_of_word, SEGMENT)
+        bpe.train_from_iterator(segments, trainers.BpeTrainer(
             vocab_size=vocab_size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
         return cls(bpe.to_str())
 
@@ -108,33 +110,6 @@ class BPE(LibraryTokenizer):
             return bytes(BYTE_OF[char] for char in name)
         except KeyError as error:
             raise ValueError(f"token {token} is {name!r}, but {error} stands for no byte") from None
-
-
-def split_into_words(text: str, size: int = SEGMENT) -> Iterator[str]:
-    """Cut a text into segments of whole words, of about `size` characters.
-
-    The byte-level splitter of the library makes the same words of the segments as of the text, because each segment
-    ends where it ends a word. So training counts the same words, in a fraction of the memory.
-
-    Parameters
-    ----------
-    text : str
-    size : int
-
-    Yields
-    ------
-    str
-
-    Examples
-    --------
-    >>> list(split_into_words("the past fades", size=5))
-    ['the past', ' fades']
-    """
-    start = 0
-    while start < len(text):
-        end = find_end_of_word(text, start + size)
-        yield text[start:end]
-        start = end
 
 
 def is_byte_level(content: dict) -> bool:

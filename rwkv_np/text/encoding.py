@@ -1,7 +1,7 @@
 """Long texts and many documents to arrays of ids, with bounded memory."""
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -11,29 +11,31 @@ SEGMENT = 2**18                 # characters that are encoded at a time
 BLANK_LINE = "\n\n"
 
 
-def split_text(tokenizer: Tokenizer, text: str, size: int = SEGMENT) -> Iterator[str]:
-    """Cut a text into segments of about `size` characters, where cutting changes no token.
+def split_text(text: str, find_cut: Callable[[str, int], int], size: int = SEGMENT) -> Iterator[str]:
+    """Cut a text into segments of about `size` characters.
 
     Parameters
     ----------
-    tokenizer : Tokenizer
     text : str
+    find_cut : callable
+        Returns the first place at or after a given one where the text may be cut: `Tokenizer.find_cut`, or
+        `library.find_end_of_word`.
     size : int
 
     Yields
     ------
     str
-        Longer than `size` where the tokenizer knows no place to cut.
+        Longer than `size` where there is no place to cut.
 
     Examples
     --------
     >>> from rwkv_np.text.tokenizer import Bytes
-    >>> list(split_text(Bytes(), "abcdefg", size=3))
+    >>> list(split_text("abcdefg", Bytes().find_cut, size=3))
     ['abc', 'def', 'g']
     """
     start = 0
     while start < len(text):
-        end = tokenizer.find_cut(text, start + size)
+        end = find_cut(text, start + size)
         yield text[start:end]
         start = end
 
@@ -75,7 +77,7 @@ def encode_to_ids(tokenizer: Tokenizer, documents: str | Iterable[str]) -> np.nd
         if text is None:
             ids.append(end_of_text)
             continue
-        for segment in split_text(tokenizer, text):
+        for segment in split_text(text, tokenizer.find_cut):
             ids.extend(tokenizer.encode(segment))
     return np.frombuffer(ids, dtype) if ids else np.empty(0, dtype)
 

@@ -3,24 +3,19 @@
 The tests in a browser require Chromium or Chrome, and are skipped where there is none.
 """
 
-import functools
-import http.server
-import os
-import shutil
 import subprocess
 import sys
-import threading
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import numpy as np
 import pytest
+from book.serving import serve
 
 from rwkv_np import wkv4
 
 ROOT = Path(__file__).parents[2]
-BROWSERS = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"
 pytestmark = pytest.mark.slow
 
 
@@ -78,25 +73,8 @@ def test_every_notebook_and_page_is_in_the_book(book):
 
 @pytest.fixture(scope="module")
 def address(book):
-    handler = functools.partial(type("Quiet", (http.server.SimpleHTTPRequestHandler,), {
-        "log_message": lambda *_: None}), directory=book)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    as_root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=executable, args=as_root)
-        yield running
-        running.close()
+    with serve(book) as address:
+        yield address
 
 
 LOOK = """() => ({

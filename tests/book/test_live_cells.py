@@ -3,18 +3,16 @@
 The tests in a browser are skipped where build/book-live is absent or not up to date; the others need no network.
 """
 
-import functools
-import http.server
 import importlib.util
 import json
 import re
 import shutil
 import sys
-import threading
 import zipfile
 from pathlib import Path
 
 import pytest
+from book.serving import serve
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "docs" / "live_cells"
@@ -130,12 +128,8 @@ def address(browser):
     if not all(copy.is_file() and copy.read_bytes() == path.read_bytes()
                for copy, path in zip(built, sources, strict=True)):
         pytest.skip("build/book-live is absent or not up to date; `make docs-live` builds it")
-    handler = functools.partial(type("Quiet", (http.server.SimpleHTTPRequestHandler,), {
-        "log_message": lambda *_: None}), directory=BOOK)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with serve(BOOK) as address:
+        yield address
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Where results go: places are taken before the work, nothing is overwritten, and consoles of all kinds."""
+"""Results: places are taken before the work, nothing is overwritten; and consoles of all kinds."""
 
 import os
 import subprocess

@@ -24,7 +24,7 @@ KINDS = {"bytes": Bytes(), "characters": Characters(SAMPLE), "world": SMALL_WORL
 @given(st.text(alphabet="abcdef é\n\t '1世"), st.integers(1, 8))
 @pytest.mark.parametrize("kind", [KINDS["bytes"], KINDS["world"], KINDS["bpe"]], ids=["bytes", "world", "bpe"])
 def test_segments_together_are_the_whole(kind, text, size):
-    segments = list(split_text(kind, text, size))
+    segments = list(split_text(text, kind.find_cut, size))
     assert "".join(segments) == text
     assert [token for segment in segments for token in kind.encode(segment)] == kind.encode(text)
 
@@ -34,7 +34,7 @@ def test_real_vocabularies_are_cut_where_no_token_changes(data_dir, monkeypatch)
     monkeypatch.setattr(encoding, "SEGMENT", 1000)
     for name, fewest in (("20B_tokenizer.json", 150), ("rwkv_vocab_v20230424.txt", 190)):
         kind = tokenizer.load(data_dir / name)
-        segments = list(split_text(kind, text, 1000))
+        segments = list(split_text(text, kind.find_cut, 1000))
         assert len(segments) > fewest
         assert [token for segment in segments for token in kind.encode(segment)] == kind.encode(text)
 
@@ -45,9 +45,9 @@ def test_a_tokenizer_whose_words_reach_over_lines_is_not_cut():
         '"merges":[', '"merges":[["Ċ","t"],').replace('"vocab":{', '"vocab":{"Ċt":300,')
     kind = tokenizer.from_json(content)
     assert len(kind.encode("\nt")) == 1
-    assert list(split_text(kind, "a\nt\nt", 1)) == ["a\nt\nt"]
+    assert list(split_text("a\nt\nt", kind.find_cut, 1)) == ["a\nt\nt"]
     words = LibraryTokenizer('{"model": {"type": "WordLevel", "vocab": {"a": 0, "?": 1}, "unk_token": "?"}}')
-    assert list(split_text(words, "a\na", 1)) == ["a\na"]
+    assert list(split_text("a\na", words.find_cut, 1)) == ["a\na"]
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rwkv_np.text import bpe, corpora, tokenizer
-from rwkv_np.text.library import library_errors
+from rwkv_np.text.encoding import split_text
+from rwkv_np.text.library import find_end_of_word, library_errors
 from rwkv_np.text.tokenizer import BPE, Bytes, Characters, World
 
 SAMPLE = "The past fades; the decay rate says how fast. Der Zerfall läßt sie verblassen. 過去は薄れる。\n"
@@ -173,19 +174,17 @@ def test_bpe_is_trained_on_segments_of_whole_words(text, size):
     def words(segment):
         return [word for word, _ in splitter.pre_tokenize_str(segment)]
 
-    segments = list(bpe.split_into_words(text, size))
+    segments = list(split_text(text, find_end_of_word, size))
     assert "".join(segments) == text and all(len(segment) >= size for segment in segments[:-1])
     assert [word for segment in segments for word in words(segment)] == words(text)
 
 
 def test_bpe_learns_the_same_from_segments(monkeypatch):
     text = SAMPLE * 3 + corpora.embedded().train[:20_000]
-    segments = []
-    split = bpe.split_into_words
-    monkeypatch.setattr(bpe, "split_into_words", lambda text: segments.extend(split(text, 100)) or segments)
+    assert len(list(split_text(text, find_end_of_word, 100))) > 150
+    monkeypatch.setattr(bpe, "SEGMENT", 100)
     by_segments = BPE.train(text, 500).to_json()
-    assert len(segments) > 150
-    monkeypatch.setattr(bpe, "split_into_words", lambda text: [text])
+    monkeypatch.setattr(bpe, "SEGMENT", len(text))
     assert by_segments == BPE.train(text, 500).to_json()
 
 

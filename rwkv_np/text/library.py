@@ -152,15 +152,7 @@ def library_errors():
 def find_end_of_word(text: str, start: int) -> int:
     """Return the first place at or after `start` that is before a single blank or after a single newline.
 
-    Parameters
-    ----------
-    text : str
-    start : int
-
-    Returns
-    -------
-    int
-        The length of the text where there is no such place.
+    The length of the text where there is none. Arguments as of `Tokenizer.find_cut`, which may ask for this.
 
     Examples
     --------

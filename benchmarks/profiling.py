@@ -12,9 +12,9 @@ PACKAGE = Path(rwkv_np.__file__).parent
 PURPOSES = {
     "linear": "matrix products", "low_rank": "matrix products",
     **dict.fromkeys(("mixed_linear", "mixed_low_rank", "mix"), "mixes of two tokens and their products"),
-    "normalise": "norms", "layer_norm": "norms", "group_norm": "norms",
-    "unit": "norms", "sigmoid": "gates and activations", "squared_relu": "gates and activations",
-    "silu": "gates and activations", "tanh": "gates and activations", "time_mixing": "time mixing, elementwise",
+    **dict.fromkeys(("normalise", "layer_norm", "group_norm", "gated_norm", "unit"), "norms"),
+    **dict.fromkeys(("sigmoid", "squared_relu", "silu", "tanh"), "gates and activations"),
+    **dict.fromkeys(("time_mixing", "recall"), "time mixing, elementwise"),
     "embedding": "embedding and loss", "softmax_cross_entropy": "embedding and loss", "Adam": "Adam"}
 
 

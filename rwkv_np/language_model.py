@@ -240,6 +240,7 @@ class LanguageModel:
         loss, pull_loss = ops.softmax_cross_entropy(logits, targets, weights)
 
         *dstream, grads = pull_head(*pull_loss())
+        del x, logits, pull_head, pull_loss             # with a large vocabulary, the largest arrays of all
         while tape:                                     # popping a pullback frees the arrays that it holds
             *dstream, layer_grads = tape.pop()(*dstream)
             grads |= layer_grads
@@ -293,7 +294,9 @@ class LanguageModel:
         x = x + y
 
         def pullback(dx, *dcarried):
+            nonlocal pull_ffn
             dx2, dffn = pull_ffn(*pull_drop2(dx))
+            pull_ffn = None                             # frees the arrays of channel mixing, before time mixing's
             dx2, *dln2 = pull_ln2(dx2)
             dx = dx + dx2                               # the residual stream carries dx past the branch
             dx1, *dcarried, datt = pull_att(*pull_drop1(dx), *dcarried)

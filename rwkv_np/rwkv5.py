@@ -18,9 +18,9 @@ import numpy as np
 
 from . import wkv6
 from .activations import silu
-from .fast.mixing import gated_linear, mixed_linear
+from .fast.mixing import mixed_linear, recomputed
 from .language_model import LanguageModel
-from .ops import group_norm, lerp
+from .ops import group_norm, lerp, linear
 from .params import channel_ratios, depth_ratios, orthogonal
 from .rwkv4 import channel_mixing, channel_mixing_step
 
@@ -88,51 +88,50 @@ def time_mixing(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_m
     lam_n, u_n = (np.broadcast_to(a, (n_head, head_size)) for a in (lam, u))
     r_n, k_n, v_n = (a.reshape(*x.shape[:-1], n_head, head_size) for a in (r, k, v))                # (..., T, H, N)
     (out, S), pull_wkv = wkv(r_n, lam_n, u_n, k_n, v_n, *memory)                # (..., T, H, N), (..., H, N, N)
-    z, pull_norm = group_norm(out, ln_x, ln_x_bias, epsilon)                    # (..., T, A)
-    s, pull_gate = gating(x, x_prev, time_mix_g, gate)                          # (..., T, A)
-    y, pull_y = gated_linear(z, s, output)                                      # (..., T, D)
+    # 5.0 has no gate.
+    g, pull_g = (None, lambda _: [0] * 4) if gate is None else mixed_linear(x, x_prev, time_mix_g, gate)
+    z, pull_z = recomputed(gated_norm, out, g, ln_x, ln_x_bias, epsilon)        # (..., T, A)
+    y, pull_y = linear(z, output)                                               # (..., T, D)
 
     def pullback(dy):
-        dz, ds, doutput = pull_y(dy)
-        dx_g, gate_grads = pull_gate(ds)
-        dout, dln_x, dln_x_bias = pull_norm(dz)
+        dz, doutput = pull_y(dy)
+        dout, dg, dln_x, dln_x_bias = pull_z(dz)
+        dx_g, _, dmix_g, dgate = pull_g(dg)
         dwkv = pull_wkv(dout)                                                   # wkv6.Gradients
         dx_r, _, dmix_r, dreceptance = pull_r(dwkv.dr.reshape(r.shape))
         dx_k, _, dmix_k, dkey = pull_k(dwkv.dk.reshape(r.shape))
         dx_v, _, dmix_v, dvalue = pull_v(dwkv.dv.reshape(r.shape))
         # In 5.0 and 5.1 lam and u are (H, 1), and were broadcast over the channels of a head.
         dlam, du = (a if lam.shape == a.shape else a.sum(-1, keepdims=True) for a in (dwkv.dlam, dwkv.du))
-        return dx_r + dx_k + dx_v + dx_g, gate_grads | {
-            # lam = -exp(time_decay). A layer has one of the other two; `rename_gradients` ignores the one it lacks.
+        return dx_r + dx_k + dx_v + dx_g, {
+            # lam = -exp(time_decay). A layer has one of the other two; `rename_gradients` ignores what it lacks.
             "time_decay": dlam * lam, "time_faaaa": du, "time_first": du * u,
-            "time_mix_r": dmix_r, "time_mix_k": dmix_k, "time_mix_v": dmix_v,
-            "receptance": dreceptance, "key": dkey, "value": dvalue,
+            "time_mix_r": dmix_r, "time_mix_k": dmix_k, "time_mix_v": dmix_v, "time_mix_g": dmix_g,
+            "receptance": dreceptance, "key": dkey, "value": dvalue, "gate": dgate,
             "ln_x": dln_x, "ln_x_bias": dln_x_bias, "output": doutput}
 
     return (y, (S,)), pullback
 
 
-def gating(x, x_prev, time_mix_g, gate):
-    """Compute the gate ``s = silu(x_g @ gate.T)``, (..., T, A), with x_g the mix of x and x_prev.
+def gated_norm(x, g, weight, bias, epsilon):
+    """Normalise each head of x (..., H, N), and multiply by ``silu(g)``, g (..., H N) or None for no gate.
 
-    Returns s, and ``pullback(ds) -> dx, grads``. In 5.0, without a gate, s is 1.
+    Returns y (..., H N), and ``pullback(dy) -> dx, dg, dweight, dbias``.
 
     Examples
     --------
-    >>> s, _ = gating(np.ones((3, 2)), np.zeros(2), np.ones(2), np.eye(2))
-    >>> s[0].round(3).tolist()                                              # silu(1)
-    [0.731, 0.731]
+    >>> y, _ = gated_norm(np.array([[1.0, 3.0]]), np.ones(2), np.ones(2), np.zeros(2), 0.0)
+    >>> y.round(3).tolist()                                                 # silu(1) = 0.731
+    [-0.731, 0.731]
     """
-    if gate is None:
-        return 1.0, lambda ds: (0.0, {})
-    g, pull_g = mixed_linear(x, x_prev, time_mix_g, gate)
-    s, pull_silu = silu(g)
+    z, pull_norm = group_norm(x, weight, bias, epsilon)                         # (..., H N)
+    s, pull_silu = (1.0, lambda _: (None,)) if g is None else silu(g)           # (..., H N)
 
-    def pullback(ds):
-        dx, _, dmix_g, dgate = pull_g(*pull_silu(ds))
-        return dx, {"time_mix_g": dmix_g, "gate": dgate}
+    def pullback(dy):
+        dx, *dnorm = pull_norm(dy * s)
+        return dx, *pull_silu(dy * z), *dnorm
 
-    return s, pullback
+    return z * s, pullback
 
 
 def time_mixing_step(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, time_mix_v, receptance, key, value,
@@ -157,9 +156,8 @@ def time_mixing_step(x, x_prev, memory, *, time_decay, time_mix_r, time_mix_k, t
     (S,) = memory
     out = wkv6.output(r, u, k, v, S).astype(x.dtype)                            # (..., H, N)
     S = wkv6.advance(lam, k, v, S)                                              # (..., H, N, N) float64
-    z, _ = group_norm(out, ln_x, ln_x_bias, epsilon)                            # (..., A)
-    s = 1.0 if gate is None else silu(lerp(x_prev, x, time_mix_g)[0] @ gate.mT)[0]      # (..., A)
-    return (z * s) @ output.mT, (S,)                                            # (..., D)
+    g = None if gate is None else lerp(x_prev, x, time_mix_g)[0] @ gate.mT      # (..., A)
+    return gated_norm(out, g, ln_x, ln_x_bias, epsilon)[0] @ output.mT, (S,)    # (..., D)
 
 
 class MatrixModel(LanguageModel):

@@ -14,13 +14,13 @@ W rank of the decay.
 import numpy as np
 
 from . import rwkv4, wkv6
-from .activations import silu, tanh
-from .fast.mixing import gated_linear, mixed_linear
+from .activations import tanh
+from .fast.mixing import mixed_linear, recomputed
 from .fast.reductions import rows, sum_rows
 from .language_model import LanguageModel
-from .ops import group_norm, linear, low_rank, token_shift
+from .ops import linear, low_rank, token_shift
 from .params import channel_ratios, depth_ratios
-from .rwkv5 import EPSILON, RWKV5, MatrixModel
+from .rwkv5 import EPSILON, RWKV5, MatrixModel, gated_norm
 
 S_MAX = 60.0        # e^-(e^s) is 0 from s = 7 on, so that a cap at 60 changes nothing; it keeps e^s finite
 
@@ -81,15 +81,14 @@ def time_mixing(x, x_prev, memory, *, time_maa_x, time_maa_w, time_maa_k, time_m
     v, pull_v = linear(x_v, value)                                              # (..., T, A)
     r_n, lam_n, k_n, v_n = (a.reshape(*x.shape[:-1], *time_faaaa.shape) for a in (r, lam, k, v))    # (..., T, H, N)
     (out, S), pull_wkv = wkv(r_n, lam_n, time_faaaa, k_n, v_n, *memory)         # (..., T, H, N), (..., H, N, N)
-    z, pull_norm = group_norm(out, ln_x, ln_x_bias, epsilon)                    # (..., T, A)
     g, pull_g = linear(x_g, gate)                                               # (..., T, A)
-    s, pull_silu = silu(g)
-    y, pull_y = gated_linear(z, s, output)                                      # (..., T, D)
+    z, pull_z = recomputed(gated_norm, out, g, ln_x, ln_x_bias, epsilon)        # (..., T, A)
+    y, pull_y = linear(z, output)                                               # (..., T, D)
 
     def pullback(dy):
-        dz, ds, doutput = pull_y(dy)
-        dx_g, dgate = pull_g(*pull_silu(ds))
-        dout, dln_x, dln_x_bias = pull_norm(dz)
+        dz, doutput = pull_y(dy)
+        dout, dg, dln_x, dln_x_bias = pull_z(dz)
+        dx_g, dgate = pull_g(dg)
         dwkv = pull_wkv(dout)
         dx_w, dtime_decay, dtime_decay_w1, dtime_decay_w2 = pull_lam(dwkv.dlam.reshape(lam.shape))
         dx_r, dreceptance = pull_r(dwkv.dr.reshape(r.shape))
@@ -230,12 +229,11 @@ def time_mixing_step(x, x_prev, memory, *, time_maa_x, time_maa_w, time_maa_k, t
     r = heads((x + delta * (time_maa_r + m_r)) @ receptance.mT)                 # (..., H, N)
     k = heads((x + delta * (time_maa_k + m_k)) @ key.mT)                        # (..., H, N)
     v = heads((x + delta * (time_maa_v + m_v)) @ value.mT)                      # (..., H, N)
-    g = silu((x + delta * (time_maa_g + m_g)) @ gate.mT)[0]                     # (..., A)
+    g = (x + delta * (time_maa_g + m_g)) @ gate.mT                              # (..., A)
     (S,) = memory
     out = wkv6.output(r, time_faaaa, k, v, S).astype(x.dtype)                   # (..., H, N)
     S = wkv6.advance(lam, k, v, S)                                              # (..., H, N, N) float64
-    z, _ = group_norm(out, ln_x, ln_x_bias, epsilon)                            # (..., A)
-    return (z * g) @ output.mT, (S,)                                            # (..., D)
+    return gated_norm(out, g, ln_x, ln_x_bias, epsilon)[0] @ output.mT, (S,)    # (..., D)
 
 
 def channel_mixing_step(x, x_prev, *, time_maa_r, time_maa_k, receptance, key, value):

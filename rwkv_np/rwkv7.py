@@ -12,13 +12,16 @@ Every layer above the first mixes its values with those of the first layer, v_fi
 
 D channels, H heads of N channels, D = H N, F = d_ffn, T time; W, R, P, G ranks of the maps to w, a, v, g. The official
 code calls alpha a, hence the names a0, a1, a2; the operator's a is -kappa, and its b is alpha * kappa.
+
+Source: ``RWKV_Tmix_x070``, and for initial values ``generate_init_weight``, in
+https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v7/train_temp/src/model.py
 """
 
 import numpy as np
 
 from . import wkv7
 from .activations import identity, sigmoid, squared_relu, tanh
-from .fast.mixing import gated_linear, mixed_linear, mixed_low_rank
+from .fast.mixing import mixed_linear, mixed_low_rank, recomputed
 from .fast.reductions import row_dot, sum_rows
 from .language_model import LanguageModel
 from .ops import group_norm, linear, unit
@@ -29,9 +32,6 @@ LAM_BOUND = -float(np.exp(-0.5))        # the log decay lies between this and 0
 UNUSED = ("v0", "v1", "v2")             # by the first layer, which makes v_first
 
 
-# Over a sequence, with the gradient
-
-
 def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g, w0, w1, w2, a0, a1, a2,
                 v0=None, v1=None, v2=None, g1, g2, k_k, k_a, r_k, receptance, key, value, ln_x, ln_x_bias, output,
                 epsilon=EPSILON, wkv=wkv7.vjp):
@@ -39,10 +39,8 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
 
     Parameters
     ----------
-    x : (..., T, D)
-        Normalised input.
-    x_prev : (..., D)
-        The token before x.
+    x, x_prev : (..., T, D), (..., D)
+        Normalised input, and the token before it.
     memory : (S,)
         S: (..., H, N, N), S[value, key], the matrices before x.
     v_first : (..., T, D), optional
@@ -53,13 +51,10 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
         Low-rank maps to the decay, the share alpha that is removed, and the share nu of v_first.
     g1, g2 : (D, rank), (rank, D)
         Low-rank map to the gate.
-    k_k, k_a : (D,)
-        From the key to kappa, and how much alpha changes the key.
-    r_k : (H, N)
-        Weights of r . k, with which the token's own value is added outside the norm.
-    receptance, key, value : (D, D)
+    k_k, k_a, r_k : (D,), (D,), (H, N)
+        From the key to kappa; how much alpha changes the key; weights of r . k, for the own value outside the norm.
+    receptance, key, value, output : (D, D)
     ln_x, ln_x_bias : (D,)
-    output : (D, D)
     epsilon : float
         Of the group norm.
     wkv : callable
@@ -71,10 +66,6 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
     pullback
         ``pullback(dy, dv_first=0) -> dx, dv_first, grads``, with grads under the names of the keywords.
 
-    Notes
-    -----
-    ``RWKV_Tmix_x070`` in https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v7/train_temp/src/model.py
-
     Examples
     --------
     >>> p = RWKV7.init(5, d_model=8, n_layer=1, head_size=4).layer_params(0)["att"]
@@ -83,16 +74,10 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
     >>> y.shape, sorted(pullback(y)[2])[:2]
     ((3, 8), ['a0', 'a1'])
     """
-    def heads(a):
-        return a.reshape(*x.shape[:-1], *r_k.shape)                             # (..., T, H, N)
-
-    def flat(a):
-        return a.reshape(x.shape)                                               # (..., T, D)
-
     # mixed_linear takes the share of the current token; x_r is that of the previous one.
     r, pull_r = mixed_linear(x, x_prev, 1 - x_r, receptance)                    # (..., T, D)
-    k_raw, pull_k_raw = mixed_linear(x, x_prev, 1 - x_k, key)                   # (..., T, D)
-    v_own, pull_v_own = mixed_linear(x, x_prev, 1 - x_v, value)                 # (..., T, D)
+    k, pull_k = mixed_linear(x, x_prev, 1 - x_k, key)                           # (..., T, D)
+    v_own, pull_v = mixed_linear(x, x_prev, 1 - x_v, value)                     # (..., T, D)
     w_sigmoid, pull_w = low_rank_sigmoid(x, x_prev, x_w, w0, w1, w2, tanh)      # (..., T, D), in (0, 1)
     alpha, pull_alpha = low_rank_sigmoid(x, x_prev, x_a, a0, a1, a2, identity)  # (..., T, D), in (0, 1)
     g, pull_g = mixed_low_rank(x, x_prev, 1 - x_g, g1, g2, sigmoid)             # (..., T, D)
@@ -100,49 +85,74 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
     if v_first is not None:
         nu, pull_nu = low_rank_sigmoid(x, x_prev, x_v, v0, v1, v2, identity)    # (..., T, D)
         v = v_own + nu * (v_first - v_own)                                      # (..., T, D)
-
-    lam = LAM_BOUND * w_sigmoid                                                 # (..., T, D), the log decay
-    kappa, pull_kappa = unit(heads(k_raw * k_k))                                # (..., T, H, N)
-    k = k_raw * (1 + (alpha - 1) * k_a)                                         # (..., T, D)
-    # out: (..., T, H, N), S: (..., H, N, N)
-    (out, S), pull_wkv = wkv(heads(r), heads(lam), heads(k), heads(v), -kappa, kappa * heads(alpha), *memory)
-    z, pull_norm = group_norm(out, ln_x, ln_x_bias, epsilon)                    # (..., T, D)
-    extra = row_dot(heads(r * k), r_k)                                          # (..., T, H, 1), of the own value
-    z = z + flat(extra * heads(v))                                              # (..., T, D)
-    y, pull_y = gated_linear(z, g, output)                                      # (..., T, D)
+    (z, S), pull_recall = recomputed(                                           # (..., T, D), (..., H, N, N)
+        recall, r, w_sigmoid, k, v, alpha, g, *memory, k_k, k_a, r_k, ln_x, ln_x_bias, epsilon, wkv)
+    y, pull_y = linear(z, output)                                               # (..., T, D)
 
     def pullback(dy, dv_first=0.0):
-        dz, dg, doutput = pull_y(dy)
-        dx_g, _, dmix_g, dg1, dg2 = pull_g(dg)
-        dout, dln_x, dln_x_bias = pull_norm(dz)
-        dextra = row_dot(heads(dz), heads(v))                                   # (..., T, H, 1)
-        dr, dlam, dk, dv, da, db, _ = pull_wkv(dout)                            # each (..., T, H, N)
-        dv = flat(dv + extra * heads(dz))                                       # (..., T, D), as are the following
-        dk, dr = flat(dk + dextra * heads(r) * r_k), flat(dr + dextra * heads(k) * r_k)
-        dr_k = sum_rows(flat(dextra * heads(r * k))).reshape(r_k.shape)
-        dkappa = flat(pull_kappa(heads(alpha) * db - da)[0])
-        dalpha = flat(kappa * db) + dk * k_raw * k_a                            # from b, and from k
-        dk_k, dk_a = sum_rows(dkappa * k_raw), sum_rows(dk * k_raw * (alpha - 1))
-        dk_raw = dk * (1 + (alpha - 1) * k_a) + dkappa * k_k
-
-        dx_w, dmix_w, dw0, dw1, dw2 = pull_w(LAM_BOUND * flat(dlam))
+        dz, doutput = pull_y(dy)
+        dr, dw, dk, dv, dalpha, dg, grads = pull_recall(dz)
+        dx_r, _, dmix_r, dreceptance = pull_r(dr)
+        dx_w, dmix_w, dw0, dw1, dw2 = pull_w(dw)
+        dx_k, _, dmix_k, dkey = pull_k(dk)
         dx_a, dmix_a, da0, da1, da2 = pull_alpha(dalpha)
-        grads = {"x_w": dmix_w, "w0": dw0, "w1": dw1, "w2": dw2, "x_a": dmix_a, "a0": da0, "a1": da1, "a2": da2}
+        dx_g, _, dmix_g, dg1, dg2 = pull_g(dg)
         if v_first is None:                                                     # v_first is v_own
             dv_own, dv_first, dx_nu, dmix_nu = dv + dv_first, 0.0, 0.0, 0.0
         else:
             dx_nu, dmix_nu, grads["v0"], grads["v1"], grads["v2"] = pull_nu(dv * (v_first - v_own))
             dv_own, dv_first = dv * (1 - nu), dv_first + dv * nu
-        dx_r, _, dmix_r, dreceptance = pull_r(dr)
-        dx_k, _, dmix_k, dkey = pull_k_raw(dk_raw)
-        dx_v, _, dmix_v, dvalue = pull_v_own(dv_own)
-        return dx_r + dx_k + dx_v + dx_w + dx_a + dx_g + dx_nu, dv_first, grads | {
+        dx_v, _, dmix_v, dvalue = pull_v(dv_own)
+        return dx_r + dx_w + dx_k + dx_v + dx_a + dx_g + dx_nu, dv_first, grads | {
             "x_r": -dmix_r, "x_k": -dmix_k, "x_v": dmix_nu - dmix_v, "x_g": -dmix_g,        # mu is 1 - x_r, ...
-            "g1": dg1, "g2": dg2,
-            "k_k": dk_k, "k_a": dk_a, "r_k": dr_k, "receptance": dreceptance, "key": dkey,
-            "value": dvalue, "ln_x": dln_x, "ln_x_bias": dln_x_bias, "output": doutput}
+            "x_w": dmix_w, "w0": dw0, "w1": dw1, "w2": dw2, "x_a": dmix_a, "a0": da0, "a1": da1, "a2": da2,
+            "g1": dg1, "g2": dg2, "receptance": dreceptance, "key": dkey, "value": dvalue, "output": doutput}
 
     return (y, (S,), v_own if v_first is None else v_first), pullback
+
+
+def recall(r, w_sigmoid, k_raw, v, alpha, g, S, k_k, k_a, r_k, ln_x, ln_x_bias, epsilon, wkv):
+    """Run the operator on what was made from x, then normalise each head, add the own value, and gate.
+
+    r, w_sigmoid, k_raw, v, alpha, g: (..., T, D). Returns (y, S), and ``pullback(dy) -> dr, dw_sigmoid, dk_raw, dv,
+    dalpha, dg, grads`` with grads of the five weights.
+
+    Examples
+    --------
+    >>> x, ones = np.ones((3, 4)), np.ones(4)                                   # one head of 4 channels
+    >>> (y, S), _ = recall(x, x, x, x, x, x, np.zeros((1, 4, 4)), ones, ones, ones[None], ones, ones, 1e-5, wkv7.vjp)
+    >>> y[0].tolist(), S.shape
+    ([5.0, 5.0, 5.0, 5.0], (1, 4, 4))
+    """
+    def heads(a):
+        return a.reshape(*r.shape[:-1], *r_k.shape)                             # (..., T, H, N)
+
+    def flat(a):
+        return a.reshape(r.shape)                                               # (..., T, D)
+
+    kappa, pull_kappa = unit(heads(k_raw * k_k))                                # (..., T, H, N)
+    k = k_raw * (1 + (alpha - 1) * k_a)                                         # (..., T, D)
+    lam, a, b = LAM_BOUND * w_sigmoid, -kappa, kappa * heads(alpha)             # (..., T, D), two (..., T, H, N)
+    (out, S), pull_wkv = wkv(heads(r), heads(lam), heads(k), heads(v), a, b, S)     # (..., T, H, N), (..., H, N, N)
+    z, pull_norm = group_norm(out, ln_x, ln_x_bias, epsilon)                    # (..., T, D)
+    extra = row_dot(heads(r * k), r_k)                                          # (..., T, H, 1), of the own value
+    z = z + flat(extra * heads(v))                                              # (..., T, D)
+
+    def pullback(dy):
+        dz = dy * g
+        dout, dln_x, dln_x_bias = pull_norm(dz)
+        dextra = row_dot(heads(dz), heads(v))                                   # (..., T, H, 1)
+        dr, dlam, dk, dv, da, db, _ = pull_wkv(dout)                            # each (..., T, H, N)
+        dv = flat(dv + extra * heads(dz))                                       # (..., T, D), as are the following
+        dk, dr = flat(dk + dextra * heads(r) * r_k), flat(dr + dextra * heads(k) * r_k)
+        dkappa = flat(pull_kappa(heads(alpha) * db - da)[0])
+        dalpha = flat(kappa * db) + dk * k_raw * k_a                            # from b, and from k
+        dk_raw = dk * (1 + (alpha - 1) * k_a) + dkappa * k_k
+        return dr, LAM_BOUND * flat(dlam), dk_raw, dv, dalpha, dy * z, {
+            "k_k": sum_rows(dkappa * k_raw), "k_a": sum_rows(dk * k_raw * (alpha - 1)),
+            "r_k": sum_rows(flat(dextra * heads(r * k))).reshape(r_k.shape), "ln_x": dln_x, "ln_x_bias": dln_x_bias}
+
+    return (z * g, S), pullback
 
 
 def low_rank_sigmoid(x, x_prev, mu, bias, w1, w2, activation):
@@ -284,13 +294,6 @@ class RWKV7(MatrixModel):
                 axes.pop(f"blocks.0.att.{name}", None)
         return axes
 
-    def layer_params(self, layer):
-        params = super().layer_params(layer)
-        if layer == 0:
-            for name in UNUSED:
-                params["att"].pop(name, None)
-        return params
-
     @staticmethod
     def axis_sizes(vocab_size, d_model, head_size=None, d_ffn=None, ranks=None):
         """Return the size of each letter in `LAYER`; d_ffn is 4 d_model by default.
@@ -308,9 +311,6 @@ class RWKV7(MatrixModel):
 
         The rates of decay run over the channels from slow to fast, with a zigzag within each head. The low-rank
         maps start by adding nothing, and every block by adding nothing to the residual stream.
-
-        Source: ``generate_init_weight`` and ``RWKV_Tmix_x070`` in
-        https://github.com/BlinkDL/RWKV-LM/blob/524481d/RWKV-v7/train_temp/src/model.py
         """
         depth, height = depth_ratios(layer, n_layer)                # 0 .. 1, and 1 .. almost 0, over the layers
         channel_ratio, fraction = channel_ratios(shape[0])          # 0 .. 1, and 0 .. almost 1, over the channels

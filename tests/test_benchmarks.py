@@ -30,6 +30,12 @@ def test_profile_gives_all_of_the_time_to_some_purpose(monkeypatch):
     assert 10 * sum(found.values()) == pytest.approx(1e3 * total, rel=1e-6)
 
 
+@pytest.mark.parametrize("generation", training.GENERATIONS)
+def test_a_gradient_takes_little_more_memory_than_what_must_be_kept(generation):
+    memory = training.peak_memory(generation)
+    assert memory["kept"] < memory["peak"] <= training.MEMORY_GOAL * memory["kept"]
+
+
 @pytest.mark.parametrize("row", [row for part in PARTS for row in part.ROWS],
                          ids=lambda row: f"{row.work}/{row.against}")
 def test_every_row_names_contenders_that_exist(row):

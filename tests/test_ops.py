@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rwkv_np import activations, ops
-from rwkv_np.fast.mixing import gated_linear, mixed_linear, mixed_low_rank
+from rwkv_np.fast.mixing import mixed_linear, mixed_low_rank, recomputed
+from rwkv_np.rwkv5 import gated_norm
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(2, 5, 4))
@@ -24,7 +25,8 @@ CASES = {
     "mixed_linear": (mixed_linear, [X, rng.normal(size=(2, 4)), rng.random(4), rng.normal(size=(3, 4))]),
     "mixed_low_rank": (lambda *inputs: mixed_low_rank(*inputs, activations.tanh),
                        [X, rng.normal(size=(2, 4)), rng.random(4), rng.normal(size=(4, 2)), rng.normal(size=(2, 3))]),
-    "gated_linear": (gated_linear, [X, rng.normal(size=X.shape), rng.normal(size=(3, 4))]),
+    "gated_norm": (lambda x, g, w, b: gated_norm(x, g, w, b, 0.1),
+                   [X, rng.normal(size=(2, 20)), rng.normal(size=20), rng.normal(size=20)]),
     "token_shift": (ops.token_shift, [X, rng.normal(size=(2, 4))]),
     "lerp": (ops.lerp, [X, rng.normal(size=X.shape), rng.random(4)]),
     "linear": (ops.linear, [X, rng.normal(size=(3, 4))]),
@@ -84,9 +86,17 @@ def test_mixed_low_rank_is_mixed_linear_of_the_identity_and_low_rank():
                                ops.low_rank(mixed, w1, w2, activations.tanh)[0], rtol=1e-12)
 
 
-def test_gated_linear_is_a_product_and_linear():
-    x, gate, weight = CASES["gated_linear"][1]
-    np.testing.assert_array_equal(gated_linear(x, gate, weight)[0], ops.linear(x * gate, weight)[0])
+@pytest.mark.parametrize("name", CASES)
+def test_recomputed_is_the_op_and_keeps_only_its_inputs(name):
+    op, inputs = CASES[name]
+    y, pullback = recomputed(op, *inputs)
+    expected, pull = op(*inputs)
+    dy = np.random.default_rng(2).normal(size=np.shape(y))
+    for a, b in zip((y, *pullback(dy)), (expected, *pull(dy)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    kept = weakref.ref(y) if isinstance(y, np.ndarray) and not any(y is x for x in inputs) else lambda: None
+    del y, a, b
+    assert kept() is None
 
 
 @pytest.mark.parametrize("name", ["normalise", "layer_norm", "group_norm", "unit", "sigmoid", "silu", "squared_relu"])

@@ -1,4 +1,4 @@
-"""A cheap operation and a linear layer in one, for speed and memory: equal to the plain operations of `ops`."""
+"""Ops that keep less for the gradient, and compute the rest again: equal to the plain operations of `ops`."""
 
 import numpy as np
 
@@ -88,29 +88,17 @@ def mixed_low_rank(x, x_prev, mu, w1, w2, activation):
     return y, pullback
 
 
-def gated_linear(x, gate, weight):
-    """Compute ``linear(x * gate, weight)``, keeping x and the gate for the gradient but not their product.
+def recomputed(op, *inputs):
+    """Apply an op, keeping nothing but its inputs for the gradient: the pullback applies the op again.
 
-    Parameters
-    ----------
-    x : (..., I)
-    gate : (..., I), or a number
-    weight : (O, I)
-
-    Returns
-    -------
-    y : (..., O)
-    pullback
-        ``pullback(dy) -> dx, dgate, dweight``.
+    For ops that are cheap beside the memory of what they would keep (gradient checkpointing, arXiv:1604.06174).
 
     Examples
     --------
-    >>> y, _ = gated_linear(np.array([1.0, 2.0]), np.array([0.5, 0.0]), np.eye(2))
-    >>> y.tolist()
-    [0.5, 0.0]
+    >>> from rwkv_np.activations import silu
+    >>> y, pullback = recomputed(silu, np.zeros(2))
+    >>> pullback(np.ones(2))[0].tolist()
+    [0.5, 0.5]
     """
-    def pullback(dy):
-        dgated, dweight = (rows(dy) @ weight).reshape(x.shape), rows(dy).T @ rows(x * gate)
-        return dgated * gate, dgated * x, dweight
-
-    return linear(x * gate, weight)[0], pullback
+    y, _ = op(*inputs)
+    return y, lambda *dy: op(*inputs)[1](*dy)

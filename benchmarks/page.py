@@ -98,16 +98,16 @@ def race():
     """Return the table and the picture of the race."""
     from .race import stored_races
 
-    races, minutes = stored_races()
+    races = stored_races()
     if not races:
-        return "Not run yet with this code: `python -m benchmarks.race time --text tinyshakespeare.txt`."
-    race_picture(races, minutes)
-    return f"{race_table(races, minutes)}\n\n![Loss over minutes and over tokens](race.png)"
+        return "Not run yet with this code: `python -m benchmarks.race search --text tinyshakespeare.txt`."
+    race_picture(races)
+    return f"{race_table(races)}\n\n![Loss over minutes and over tokens](race.png)"
 
 
-def race_table(races, minutes):
+def race_table(races):
     """Return the results of the races at equal time and at equal tokens as a Markdown table."""
-    title = {"time": f"{minutes:g} minutes", "tokens": "equal tokens"}
+    title = {"time": "equal time", "tokens": "equal tokens"}
     lines = ["| race | | parameters | lr, head size, context | steps | seconds | best loss | last | state carried |",
              "|---|---|---|---|---|---|---|---|---|"]
     for (kind, name, seed), entry in sorted(races.items(), key=lambda item: (item[0][0], item[0][2], item[0][1])):
@@ -121,7 +121,7 @@ def race_table(races, minutes):
     return "\n".join(lines)
 
 
-def race_picture(races, minutes):
+def race_picture(races):
     """Draw the loss against minutes and against tokens, one colour for each racer, into docs/race.png."""
     import matplotlib.pyplot as plt
 
@@ -141,7 +141,7 @@ def race_picture(races, minutes):
                     ax.plot(minutes_used if kind == "time" else millions, losses,
                             color=colour, alpha=1 / (1 + seed), label=name if seed == 0 else None)
         panels[0].set(xlabel="minutes of training", ylabel="held-out loss (nats per character)",
-                      title=f"At equal time: {minutes:g} minutes each")
+                      title="At equal time")
         panels[1].set(xlabel="million tokens", title="At equal tokens")
         lowest = min((min(loss for *_, loss in entry["curve"]) for entry in races.values()), default=1.4)
         panels[0].set_ylim(lowest - 0.02, lowest + 0.6)

@@ -1,8 +1,8 @@
 """The race: tiny Shakespeare, the same minutes, the same parameters; RWKV-4 to 7 and a Transformer in PyTorch.
 
     python -m benchmarks.race search --text FILE                # short runs: learning rate, head size, context
-    python -m benchmarks.race time --text FILE --minutes 15     # the race at equal time, with the best settings found
-    python -m benchmarks.race tokens --text FILE --minutes 15   # at equal tokens: the steps of the slowest of those
+    python -m benchmarks.race tokens --text FILE --steps 1000   # at equal tokens, with the best settings found
+    python -m benchmarks.race time --text FILE --minutes 15     # at equal time, with the best settings of those
     python -m benchmarks.race show                              # the table; draws docs/race.png
 
 --only RWKV-7 runs one; --seed repeats with another seed; --peers PYTHON names a Python that has PyTorch. What is
@@ -10,8 +10,9 @@ finished is stored in benchmarks/results/race.json and not repeated. A curve is 
 with a checkpoint in out/race/, from which an interrupted run continues.
 
 The search goes setting by setting: the first value of each in SEARCH, then the others, keeping the best; all runs of it
-take SEARCH_STEPS steps. The number of steps of a race has to be known beforehand, for the schedule of the learning rate
-depends on it: the step is timed for 20 s, and as many steps are taken as then fit into the minutes.
+take SEARCH_STEPS steps. Two or three of the settings run at equal tokens (see `finalists`), the best of them at equal
+time. The number of steps of a race has to be known beforehand, for the schedule of the learning rate depends on it: the
+step is timed for 20 s, and as many steps are taken as then fit into the minutes.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from .rounds import ROOT, Setting
 
 SEARCH = {"learning_rate": (4e-3, 2e-3, 8e-3), "head_size": (64, 32), "context_length": (256, 128, 64)}
 TRANSFORMER_RATES = (2e-3, 1e-3, 4e-3)
-SEARCH_STEPS, VALIDATIONS = 400, 16
+SEARCH_STEPS, VALIDATIONS = 200, 16
 FOLDER = ROOT / "out" / "race"
 
 
@@ -74,8 +75,12 @@ def search_key(name, settings, steps):
     return f"{name}, search, {steps} steps, " + ", ".join(f"{field} {value:g}" for field, value in settings.items())
 
 
-def race_key(name, kind, minutes, seed):
-    return f"{name}, {kind}, {minutes:g} minutes, seed {seed}"
+def tokens_key(name, settings, steps, seed):
+    return search_key(name, settings, steps).replace("search", "tokens") + f", seed {seed}"
+
+
+def time_key(name, minutes, seed):
+    return f"{name}, time, {minutes:g} minutes, seed {seed}"
 
 
 def start(job, setting, text):
@@ -140,6 +145,20 @@ def fit_steps(name, make, tokens, minutes):
     return max(1, int(60 * minutes * n / seconds))
 
 
+def finalists(name, steps, run_it):
+    """Return the settings that go on from the search.
+
+    The best ones; the same with the second-best learning rate, for a short run favours a high one; and the same with
+    the longest context, which a short run cannot use.
+    """
+    values, best = candidates(name), best_settings(name, steps, run_it)
+    first = {field: options[0] for field, options in values.items()}
+    _, second, *_ = sorted(values["learning_rate"], key=lambda rate: best_loss(
+        runs()[search_key(name, first | {"learning_rate": rate}, steps)]))
+    found = [best, best | {"learning_rate": second}, best | {"context_length": max(values["context_length"])}]
+    return [settings for i, settings in enumerate(found) if settings not in found[:i]]
+
+
 def jobs(options, setting):
     """Yield the jobs of a command that are not finished."""
     for name in options.only or racers.NAMES:
@@ -153,38 +172,41 @@ def jobs(options, setting):
         if options.command == "search":
             print(name, best_settings(name, options.search_steps, run_it), flush=True)
             continue
-        key = race_key(name, options.command, options.minutes, options.seed)
-        if runs().get(key, {}).get("finished"):
-            continue
-        job = common | {"key": key, "minutes": options.minutes, "validations": VALIDATIONS}
-        if options.command == "time":
-            job["settings"] = best_settings(name, options.search_steps, run_it)
+        settings = finalists(name, options.search_steps, run_it)
+        if options.command == "tokens":
+            found = [common | {"key": tokens_key(name, s, options.steps, options.seed), "settings": s,
+                               "steps": options.steps, "validations": VALIDATIONS // 2} for s in settings]
         else:
-            timed = {other: runs().get(race_key(other, "time", options.minutes, options.seed), {})
-                     for other in racers.NAMES}
-            unfinished = [other for other, entry in timed.items() if not entry.get("finished")]
-            if unfinished:
-                sys.exit(f"the race at equal time comes first; not finished: {', '.join(unfinished)}")
-            job |= {"settings": timed[name]["settings"], "steps": min(entry["steps"] for entry in timed.values())}
-            if timed[name]["steps"] == job["steps"]:
-                keep(key, timed[name] | {"kind": "tokens"})         # the slowest has already run so long
-                continue
-        yield job
+            at_tokens = [(runs().get(tokens_key(name, s, options.steps, 0), {}), s) for s in settings]
+            if not all(entry.get("finished") for entry, _ in at_tokens):
+                sys.exit(f"the race at equal tokens comes first; it is not finished for {name}")
+            _, best = min(at_tokens, key=lambda pair: best_loss(pair[0]))
+            found = [common | {"key": time_key(name, options.minutes, options.seed), "settings": best,
+                               "minutes": options.minutes, "validations": VALIDATIONS}]
+        yield from (job for job in found if not runs().get(job["key"], {}).get("finished"))
 
 
 def stored_races():
-    """Return ({(kind, name, seed): entry}, minutes) of the longest races that are stored."""
-    found = [(float(match[3]), match, entry) for key, entry in runs().items()
-             if (match := re.fullmatch(r"(\S+), (time|tokens), (\S+) minutes, seed (\d+)", key)) and entry["curve"]]
-    minutes = max((m for m, *_ in found), default=0)
-    return {(match[2], match[1], int(match[4])): entry for m, match, entry in found if m == minutes}, minutes
+    """Return {(kind, name, seed): entry} of the longest races that are stored; at equal tokens the best settings."""
+    found = {}
+    for key, entry in runs().items():
+        if entry["kind"] == "search" or not entry["curve"]:
+            continue
+        minutes = re.search(r"time, (\S+) minutes", key)
+        length = float(minutes[1]) if minutes else entry["steps"]
+        found.setdefault((entry["kind"], entry["name"], entry["seed"]), []).append((length, -best_loss(entry), entry))
+    longest = {kind: max(run[0] for (k, *_), entries in found.items() if k == kind for run in entries)
+               for kind, *_ in found}
+    return {key: max(entries, key=lambda run: run[:2])[2] for key, entries in found.items()
+            if max(run[0] for run in entries) == longest[key[0]]}
 
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks.race", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("search", "time", "tokens", "show", "job"))
+    parser.add_argument("command", choices=("search", "tokens", "time", "show", "job"))
     parser.add_argument("--text", help="tiny Shakespeare")
+    parser.add_argument("--steps", type=int, default=1000, help="at equal tokens (default: 1000)")
     parser.add_argument("--minutes", type=float, default=15, help="of training, without validation (default: 15)")
     parser.add_argument("--only", nargs="+", choices=racers.NAMES, metavar="NAME", help=", ".join(racers.NAMES))
     parser.add_argument("--seed", type=int, default=0)
@@ -195,8 +217,8 @@ def main():
     if options.command == "show":
         from .page import race_picture, race_table
 
-        print(race_table(*stored_races()))
-        race_picture(*stored_races())
+        print(race_table(stored_races()))
+        race_picture(stored_races())
         return
     if options.text is None:
         parser.error("--text is required: the file of tiny Shakespeare")

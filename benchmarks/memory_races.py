@@ -175,8 +175,9 @@ def plan(runs):
     for things in (4, 5):
         yield from at_best(f"permutations of {things}", "16", ("softmax", "RWKV-6", "RWKV-5", "RWKV-4"))
     for seed in (1, 2):
-        yield from at_best("recall", "8", seed=seed)
-        yield from at_best("overwriting", "8", seed=seed)
+        for task, difficulty in (("recall", "8"), ("overwriting", "8"), ("recall", "16")):
+            yield from at_best(task, difficulty, seed=seed)
+        yield from at_best("parity", "16", two, seed=seed)
 
 
 def name_run(task, difficulty, contender, options):

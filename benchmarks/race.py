@@ -148,14 +148,12 @@ def fit_steps(name, make, tokens, minutes):
 def finalists(name, steps, run_it):
     """Return the settings that go on from the search.
 
-    The best ones; the same with the second-best learning rate, for a short run favours a high one; and the same with
-    the longest context, which a short run cannot use.
+    The best ones; the same with half the learning rate, for a short run favours a high one; and the same with the
+    longest context, which a short run cannot use.
     """
-    values, best = candidates(name), best_settings(name, steps, run_it)
-    first = {field: options[0] for field, options in values.items()}
-    _, second, *_ = sorted(values["learning_rate"], key=lambda rate: best_loss(
-        runs()[search_key(name, first | {"learning_rate": rate}, steps)]))
-    found = [best, best | {"learning_rate": second}, best | {"context_length": max(values["context_length"])}]
+    best = best_settings(name, steps, run_it)
+    found = [best, best | {"learning_rate": best["learning_rate"] / 2},
+             best | {"context_length": max(SEARCH["context_length"])}]
     return [settings for i, settings in enumerate(found) if settings not in found[:i]]
 
 

@@ -180,6 +180,7 @@ def test_the_search_takes_the_best_of_each_setting_and_repeats_nothing(small_rac
 
 def test_the_race_at_equal_time_takes_the_best_settings_of_that_at_equal_tokens(small_race, monkeypatch):
     monkeypatch.setattr(race, "SECONDS", 0.1)
+    monkeypatch.setattr(racers, "BATCH_TOKENS", 512)                        # two sequences of the longest context
     monkeypatch.setattr(race, "start", lambda job, *_: race.keep(job["key"], job | {
         "curve": [[job["steps"], 1.0, job["settings"]["learning_rate"]]], "finished": True}))
     options = SimpleNamespace(only=["RWKV-7"], seed=0, search_steps=5, steps=9, minutes=1, text="")

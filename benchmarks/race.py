@@ -11,9 +11,9 @@ finished is stored in benchmarks/results/race.json and not repeated. A curve is 
 with a checkpoint in out/race/, from which an interrupted run continues.
 
 The search goes setting by setting: the first value of each in SEARCH, then the others, keeping the best; all runs of it
-take SEARCH_STEPS steps. Two or three of the settings run at equal tokens (see `finalists`), the best of them at equal
-time. The schedule of the learning rate needs the number of steps beforehand: it is what fits into the minutes by the
-time of a step, measured for all in turns. So other work on the machine may delay a run, but does not change its result.
+take SEARCH_STEPS steps. One or two of the settings run at equal tokens (see `finalists`), the better at equal time. The
+schedule of the learning rate needs the number of steps beforehand: it is what fits into the minutes by the time of a
+step, measured for all in turns. So other work on the machine may delay a run, but does not change its result.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from .rounds import ROOT, Setting
 
 SEARCH = {"learning_rate": (4e-3, 2e-3, 8e-3), "head_size": (64, 32), "context_length": (256, 128, 64)}
 TRANSFORMER_RATES = (2e-3, 1e-3, 4e-3)
-SEARCH_STEPS, VALIDATIONS = 200, 12
+SEARCH_STEPS, VALIDATIONS = 200, 8
 SECONDS, ROUNDS = 12, 3         # of timing: a turn of each racer, and how many turns
 FOLDER = ROOT / "out" / "race"
 
@@ -162,13 +162,11 @@ def step_seconds(name, settings):
 def finalists(name, steps, run_it):
     """Return the settings that go on from the search.
 
-    The best ones; the same with half the learning rate, for a short run favours a high one; and the same with the
-    longest context, which a short run cannot use.
+    These are the best ones, and the same with the longest context, which a short run cannot use.
     """
     best = best_settings(name, steps, run_it)
-    found = [best, best | {"learning_rate": best["learning_rate"] / 2},
-             best | {"context_length": max(SEARCH["context_length"])}]
-    return [settings for i, settings in enumerate(found) if settings not in found[:i]]
+    longest = best | {"context_length": max(SEARCH["context_length"])}
+    return [best] if best == longest else [best, longest]
 
 
 def jobs(options, setting):
@@ -187,7 +185,7 @@ def jobs(options, setting):
         settings = finalists(name, options.search_steps, run_it)
         if options.command == "tokens":
             found = [common | {"key": tokens_key(name, s, options.steps, options.seed), "settings": s,
-                               "steps": options.steps, "validations": 8} for s in settings]
+                               "steps": options.steps, "validations": VALIDATIONS} for s in settings]
         elif options.command == "timing":
             found = [common | {"key": timing_key(name, s), "settings": s} for s in settings]
         else:

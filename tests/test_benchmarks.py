@@ -174,25 +174,25 @@ def test_the_search_takes_the_best_of_each_setting_and_repeats_nothing(small_rac
     best = {"learning_rate": 2e-3, "head_size": 32, "context_length": 64}
     assert race.best_settings("RWKV-6", 5, run_it) == best
     assert len(ran) == 6 and race.best_settings("RWKV-6", 5, None) == best
-    # Half the rate goes on too, and the longest context.
-    assert race.finalists("RWKV-6", 5, None) == [best, best | {"learning_rate": 1e-3}, best | {"context_length": 256}]
+    assert race.finalists("RWKV-6", 5, None) == [best, best | {"context_length": 256}]      # the longest goes on too
 
 
 def test_the_race_at_equal_time_takes_the_best_settings_of_that_at_equal_tokens(small_race, monkeypatch):
     monkeypatch.setattr(race, "SECONDS", 0.1)
     monkeypatch.setattr(racers, "BATCH_TOKENS", 512)                        # two sequences of the longest context
     monkeypatch.setattr(race, "start", lambda job, *_: race.keep(job["key"], job | {
-        "curve": [[job["steps"], 1.0, job["settings"]["learning_rate"]]], "finished": True}))
+        "curve": [[job["steps"], 1.0, job["settings"]["context_length"]]], "finished": True}))
     options = SimpleNamespace(only=["RWKV-7"], seed=0, search_steps=5, steps=9, minutes=1, text="")
     options.command = "time"
     with pytest.raises(SystemExit, match="equal tokens comes first"):
         list(race.jobs(options, None))
     options.command = "tokens"
-    rates = []
+    contexts = []
     for job in race.jobs(options, None):
-        rates.append(job["settings"]["learning_rate"])
-        race.keep(job["key"], job | {"curve": [[9, 1.0, -rates[-1]]], "finished": True})       # the higher, the better
-    assert rates == [2e-3, 1e-3] and not list(race.jobs(options, None))
+        contexts.append(job["settings"]["context_length"])
+        loss = 2 - len(contexts)                                            # the second is better
+        race.keep(job["key"], job | {"curve": [[9, 1.0, loss]], "finished": True})
+    assert contexts == [64, 256] and not list(race.jobs(options, None))
     options.command = "time"
     with pytest.raises(SystemExit, match="timing of a step comes first"):
         list(race.jobs(options, None))
@@ -200,7 +200,7 @@ def test_the_race_at_equal_time_takes_the_best_settings_of_that_at_equal_tokens(
         race.time_step(job, small_race)
     (job,) = race.jobs(options, None)
     seconds = race.runs()[race.timing_key("RWKV-7", job["settings"])]["step_seconds"]
-    assert job["settings"]["learning_rate"] == 2e-3
+    assert job["settings"]["context_length"] == 256
     assert len(seconds) == 2 and job["steps"] == pytest.approx(60 / np.mean(seconds), rel=1e-3)
 
 def test_the_table_of_the_race_shows_the_longest_one(small_race):

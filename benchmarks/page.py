@@ -116,8 +116,10 @@ def race_table(races):
         step, _, last = entry["curve"][-1]
         carried = f"{entry['carried']:.4f}" if entry.get("carried") else ""
         state = "" if entry.get("finished") else " (running)"
-        lines.append(f"| {title[kind]}, seed {seed} | {name}{state} | {entry['parameters']:,} | {settings} | {step} | "
-                     f"{1e3 * entry['step_seconds']:.0f} | {min(loss for *_, loss in entry['curve']):.4f} | {last:.4f} | {carried} |")
+        cells = (f"{title[kind]}, seed {seed}", name + state, f"{entry['parameters']:,}", settings, f"{step}",
+                 f"{1e3 * entry['step_seconds']:.0f}", f"{min(loss for *_, loss in entry['curve']):.4f}",
+                 f"{last:.4f}", carried)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -108,16 +108,18 @@ def race():
 def race_table(races):
     """Return the results of the races at equal time and at equal tokens as a Markdown table."""
     title = {"time": "equal time", "tokens": "equal tokens"}
-    lines = ["| race | | parameters | lr, head size, context | steps | seconds | best loss | last | state carried |",
+    lines = ["| race | | parameters | lr, head size, context | steps | ms a step | best loss | last | state carried |",
              "|---|---|---|---|---|---|---|---|---|"]
     for (kind, name, seed), entry in sorted(races.items(), key=lambda item: (item[0][0], item[0][2], item[0][1])):
         settings = ", ".join("no heads" if (name, field) == ("RWKV-4", "head_size") else f"{value:g}"
                              for field, value in entry["settings"].items())
-        step, seconds, last = entry["curve"][-1]
+        step, _, last = entry["curve"][-1]
         carried = f"{entry['carried']:.4f}" if entry.get("carried") else ""
         state = "" if entry.get("finished") else " (running)"
-        lines.append(f"| {title[kind]}, seed {seed} | {name}{state} | {entry['parameters']:,} | {settings} | {step} | "
-                     f"{seconds:.0f} | {min(loss for *_, loss in entry['curve']):.4f} | {last:.4f} | {carried} |")
+        cells = (f"{title[kind]}, seed {seed}", name + state, f"{entry['parameters']:,}", settings, f"{step}",
+                 f"{1e3 * entry['step_seconds']:.0f}", f"{min(loss for *_, loss in entry['curve']):.4f}",
+                 f"{last:.4f}", carried)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -135,10 +137,10 @@ def race_picture(races):
             for kind, ax in zip(("time", "tokens"), panels, strict=True):
                 entries = [entry for (k, n, _), entry in races.items() if (k, n) == (kind, name)]
                 for seed, entry in enumerate(entries):
-                    steps, seconds, losses = zip(*entry["curve"], strict=True)
+                    steps, _, losses = zip(*entry["curve"], strict=True)
                     millions = [n * entry["tokens_per_step"] / 1e6 for n in steps]
-                    minutes_used = [s / 60 for s in seconds]
-                    ax.plot(minutes_used if kind == "time" else millions, losses,
+                    minutes = [n * entry["step_seconds"] / 60 for n in steps]
+                    ax.plot(minutes if kind == "time" else millions, losses,
                             color=colour, alpha=1 / (1 + seed), label=name if seed == 0 else None)
         panels[0].set(xlabel="minutes of training", ylabel="held-out loss (nats per character)",
                       title="At equal time")

@@ -14,7 +14,7 @@ PURPOSES = {
     **dict.fromkeys(("mixed_linear", "mixed_low_rank", "mix"), "mixes of two tokens and their products"),
     **dict.fromkeys(("normalise", "layer_norm", "group_norm", "gated_norm", "unit"), "norms"),
     **dict.fromkeys(("sigmoid", "squared_relu", "silu", "tanh"), "gates and activations"),
-    **dict.fromkeys(("time_mixing", "recall"), "time mixing, elementwise"),
+    **dict.fromkeys(("time_mixing", "run_heads"), "time mixing, elementwise"),
     "embedding": "embedding and loss", "softmax_cross_entropy": "embedding and loss", "Adam": "Adam"}
 
 

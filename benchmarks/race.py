@@ -2,6 +2,7 @@
 
     python -m benchmarks.race search --text FILE                # short runs: learning rate, head size, context
     python -m benchmarks.race tokens --text FILE --steps 1000   # at equal tokens, with the best settings found
+    python -m benchmarks.race timing --text FILE                # the time of a step; on a quiet machine
     python -m benchmarks.race time --text FILE --minutes 15     # at equal time, with the best settings of those
     python -m benchmarks.race show                              # the table; draws docs/race.png
 
@@ -10,9 +11,9 @@ finished is stored in benchmarks/results/race.json and not repeated. A curve is 
 with a checkpoint in out/race/, from which an interrupted run continues.
 
 The search goes setting by setting: the first value of each in SEARCH, then the others, keeping the best; all runs of it
-take SEARCH_STEPS steps. Two or three of the settings run at equal tokens (see `finalists`), the best of them at equal
-time. The number of steps of a race has to be known beforehand, for the schedule of the learning rate depends on it: the
-step is timed for 20 s, and as many steps are taken as then fit into the minutes.
+take SEARCH_STEPS steps. One or two of the settings run at equal tokens (see `finalists`), the better at equal time. The
+schedule of the learning rate needs the number of steps beforehand: it is what fits into the minutes by the time of a
+step, measured for all in turns. So other work on the machine may delay a run, but does not change its result.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import json
 import math
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,7 +33,8 @@ from .rounds import ROOT, Setting
 
 SEARCH = {"learning_rate": (4e-3, 2e-3, 8e-3), "head_size": (64, 32), "context_length": (256, 128, 64)}
 TRANSFORMER_RATES = (2e-3, 1e-3, 4e-3)
-SEARCH_STEPS, VALIDATIONS = 200, 16
+SEARCH_STEPS, VALIDATIONS = 200, 8
+SECONDS, ROUNDS = 12, 3         # of timing: a turn of each racer, and how many turns
 FOLDER = ROOT / "out" / "race"
 
 
@@ -79,6 +82,10 @@ def tokens_key(name, settings, steps, seed):
     return search_key(name, settings, steps).replace("search", "tokens") + f", seed {seed}"
 
 
+def timing_key(name, settings):
+    return f"{name}, timing, head size {settings['head_size']}, context {settings['context_length']}"
+
+
 def time_key(name, minutes, seed):
     return f"{name}, time, {minutes:g} minutes, seed {seed}"
 
@@ -95,10 +102,8 @@ def do(job, text):
     """Train as a job says, storing the curve after each validation; continue what was begun."""
     key, name = job["key"], job["name"]
     tokens, held_out, vocab_size = racers.read_text(text)
-    entry = runs().get(key) or {"name": name, "kind": job["kind"], "settings": job["settings"], "curve": []}
-    make = job["settings"], job.get("steps", 10**6), job["seed"], vocab_size
-    if "steps" not in entry:
-        entry["steps"] = job.get("steps") or fit_steps(name, make, tokens, job["minutes"])
+    entry = runs().get(key) or {"name": name, "kind": job["kind"], "settings": job["settings"], "curve": [],
+                                "steps": job["steps"]}
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / (re.sub(r"[^\w.-]+", "-", key) + ".safetensors")
     racer = racers.make(name, job["settings"], entry["steps"], job["seed"], vocab_size, path)
@@ -131,32 +136,37 @@ def do(job, text):
     path.unlink(missing_ok=True)
 
 
-def fit_steps(name, make, tokens, minutes):
-    """Return how many steps fit into the minutes, after timing some for 20 s, or a quarter of the minutes."""
+def time_step(job, text):
+    """Time the steps of a racer for SECONDS, and store the mean beside those of the rounds before."""
+    tokens, _, vocab_size = racers.read_text(text)
     with tempfile.TemporaryDirectory() as folder:
-        racer = racers.make(name, *make, Path(folder, "none"))
+        racer = racers.make(job["name"], job["settings"], 10**6, 0, vocab_size, Path(folder, "none"))
         for _ in range(3):                              # the first steps are slower
             racer.step(tokens)
         began, n = time.perf_counter(), 0
-        while (seconds := time.perf_counter() - began) < min(20, 15 * minutes):
+        while (seconds := time.perf_counter() - began) < SECONDS:
             racer.step(tokens)
             n += 1
         racer.close()
-    return max(1, int(60 * minutes * n / seconds))
+    entry = runs().get(job["key"], {"kind": "timing", "step_seconds": []})
+    keep(job["key"], entry | {"step_seconds": [*entry["step_seconds"], round(seconds / n, 5)],
+                              "circumstances": store.circumstances(racers.CONFIG.workers, peers.versions())})
+
+
+def step_seconds(name, settings):
+    """Return the time of a step of a racer, the median of all rounds; None if it was not measured."""
+    entry = runs().get(timing_key(name, settings))
+    return statistics.median(entry["step_seconds"]) if entry else None
 
 
 def finalists(name, steps, run_it):
     """Return the settings that go on from the search.
 
-    The best ones; the same with the second-best learning rate, for a short run favours a high one; and the same with
-    the longest context, which a short run cannot use.
+    These are the best ones, and the same with the longest context, which a short run cannot use.
     """
-    values, best = candidates(name), best_settings(name, steps, run_it)
-    first = {field: options[0] for field, options in values.items()}
-    _, second, *_ = sorted(values["learning_rate"], key=lambda rate: best_loss(
-        runs()[search_key(name, first | {"learning_rate": rate}, steps)]))
-    found = [best, best | {"learning_rate": second}, best | {"context_length": max(values["context_length"])}]
-    return [settings for i, settings in enumerate(found) if settings not in found[:i]]
+    best = best_settings(name, steps, run_it)
+    longest = best | {"context_length": max(SEARCH["context_length"])}
+    return [best] if best == longest else [best, longest]
 
 
 def jobs(options, setting):
@@ -175,23 +185,31 @@ def jobs(options, setting):
         settings = finalists(name, options.search_steps, run_it)
         if options.command == "tokens":
             found = [common | {"key": tokens_key(name, s, options.steps, options.seed), "settings": s,
-                               "steps": options.steps, "validations": VALIDATIONS // 2} for s in settings]
+                               "steps": options.steps, "validations": VALIDATIONS} for s in settings]
+        elif options.command == "timing":
+            found = [common | {"key": timing_key(name, s), "settings": s} for s in settings]
         else:
             at_tokens = [(runs().get(tokens_key(name, s, options.steps, 0), {}), s) for s in settings]
             if not all(entry.get("finished") for entry, _ in at_tokens):
                 sys.exit(f"the race at equal tokens comes first; it is not finished for {name}")
             _, best = min(at_tokens, key=lambda pair: best_loss(pair[0]))
+            if (seconds := step_seconds(name, best)) is None:
+                sys.exit(f"the timing of a step comes first; it was not done for {name}")
             found = [common | {"key": time_key(name, options.minutes, options.seed), "settings": best,
-                               "minutes": options.minutes, "validations": VALIDATIONS}]
+                               "steps": max(1, int(60 * options.minutes / seconds)), "validations": VALIDATIONS}]
         yield from (job for job in found if not runs().get(job["key"], {}).get("finished"))
 
 
 def stored_races():
-    """Return {(kind, name, seed): entry} of the longest races that are stored; at equal tokens the best settings."""
+    """Return {(kind, name, seed): entry} of the longest races that are stored; at equal tokens the best settings.
+
+    Each entry also has the "step_seconds" of its settings.
+    """
     found = {}
     for key, entry in runs().items():
-        if entry["kind"] == "search" or not entry["curve"]:
+        if entry["kind"] not in ("tokens", "time") or not entry["curve"]:
             continue
+        entry["step_seconds"] = step_seconds(entry["name"], entry["settings"])
         minutes = re.search(r"time, (\S+) minutes", key)
         length = float(minutes[1]) if minutes else entry["steps"]
         found.setdefault((entry["kind"], entry["name"], entry["seed"]), []).append((length, -best_loss(entry), entry))
@@ -204,7 +222,7 @@ def stored_races():
 def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks.race", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("search", "tokens", "time", "show", "job"))
+    parser.add_argument("command", choices=("search", "tokens", "timing", "time", "show", "job"))
     parser.add_argument("--text", help="tiny Shakespeare")
     parser.add_argument("--steps", type=int, default=1000, help="at equal tokens (default: 1000)")
     parser.add_argument("--minutes", type=float, default=15, help="of training, without validation (default: 15)")
@@ -224,11 +242,12 @@ def main():
         parser.error("--text is required: the file of tiny Shakespeare")
     options.text = str(Path(options.text).resolve())
     if options.command == "job":
-        do(options.job, options.text)
+        (time_step if options.job["kind"] == "timing" else do)(options.job, options.text)
         return
     setting = Setting(threads=os.cpu_count() or 1, peers=options.peers)
-    for job in jobs(options, setting):
-        start(job, setting, options.text)
+    for _ in range(ROUNDS if options.command == "timing" else 1):
+        for job in jobs(options, setting):
+            start(job, setting, options.text)
 
 
 if __name__ == "__main__":

@@ -85,13 +85,13 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
     if v_first is not None:
         nu, pull_nu = low_rank_sigmoid(x, x_prev, x_v, v0, v1, v2, identity)    # (..., T, D)
         v = v_own + nu * (v_first - v_own)                                      # (..., T, D)
-    (z, S), pull_recall = recomputed(                                           # (..., T, D), (..., H, N, N)
-        recall, r, w_sigmoid, k, v, alpha, g, *memory, k_k, k_a, r_k, ln_x, ln_x_bias, epsilon, wkv)
+    (z, S), pull_heads = recomputed(                                           # (..., T, D), (..., H, N, N)
+        run_heads, r, w_sigmoid, k, v, alpha, g, *memory, k_k, k_a, r_k, ln_x, ln_x_bias, epsilon, wkv)
     y, pull_y = linear(z, output)                                               # (..., T, D)
 
     def pullback(dy, dv_first=0.0):
         dz, doutput = pull_y(dy)
-        dr, dw, dk, dv, dalpha, dg, grads = pull_recall(dz)
+        dr, dw, dk, dv, dalpha, dg, grads = pull_heads(dz)
         dx_r, _, dmix_r, dreceptance = pull_r(dr)
         dx_w, dmix_w, dw0, dw1, dw2 = pull_w(dw)
         dx_k, _, dmix_k, dkey = pull_k(dk)
@@ -111,7 +111,7 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
     return (y, (S,), v_own if v_first is None else v_first), pullback
 
 
-def recall(r, w_sigmoid, k_raw, v, alpha, g, S, k_k, k_a, r_k, ln_x, ln_x_bias, epsilon, wkv):
+def run_heads(r, w_sigmoid, k_raw, v, alpha, g, S, k_k, k_a, r_k, ln_x, ln_x_bias, epsilon, wkv):
     """Run the operator on what was made from x, then normalise each head, add the own value, and gate.
 
     r, w_sigmoid, k_raw, v, alpha, g: (..., T, D). Returns (y, S), and ``pullback(dy) -> dr, dw_sigmoid, dk_raw, dv,
@@ -120,7 +120,7 @@ def recall(r, w_sigmoid, k_raw, v, alpha, g, S, k_k, k_a, r_k, ln_x, ln_x_bias, 
     Examples
     --------
     >>> x, ones = np.ones((3, 4)), np.ones(4)                                   # one head of 4 channels
-    >>> (y, S), _ = recall(x, x, x, x, x, x, np.zeros((1, 4, 4)), ones, ones, ones[None], ones, ones, 1e-5, wkv7.vjp)
+    >>> (y, S), _ = run_heads(x, x, x, x, x, x, np.zeros((1, 4, 4)), ones, ones, ones[None], ones, ones, 1e-5, wkv7.vjp)
     >>> y[0].tolist(), S.shape
     ([5.0, 5.0, 5.0, 5.0], (1, 4, 4))
     """

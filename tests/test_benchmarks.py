@@ -174,38 +174,48 @@ def test_the_search_takes_the_best_of_each_setting_and_repeats_nothing(small_rac
     best = {"learning_rate": 2e-3, "head_size": 32, "context_length": 64}
     assert race.best_settings("RWKV-6", 5, run_it) == best
     assert len(ran) == 6 and race.best_settings("RWKV-6", 5, None) == best
-    # The second-best rate goes on too, and the longest context.
-    assert race.finalists("RWKV-6", 5, None) == [best, best | {"learning_rate": 8e-3}, best | {"context_length": 256}]
+    assert race.finalists("RWKV-6", 5, None) == [best, best | {"context_length": 256}]      # the longest goes on too
 
 
 def test_the_race_at_equal_time_takes_the_best_settings_of_that_at_equal_tokens(small_race, monkeypatch):
+    monkeypatch.setattr(race, "SECONDS", 0.1)
+    monkeypatch.setattr(racers, "BATCH_TOKENS", 512)                        # two sequences of the longest context
     monkeypatch.setattr(race, "start", lambda job, *_: race.keep(job["key"], job | {
-        "curve": [[job["steps"], 1.0, job["settings"]["learning_rate"]]], "finished": True}))
+        "curve": [[job["steps"], 1.0, job["settings"]["context_length"]]], "finished": True}))
     options = SimpleNamespace(only=["RWKV-7"], seed=0, search_steps=5, steps=9, minutes=1, text="")
     options.command = "time"
     with pytest.raises(SystemExit, match="equal tokens comes first"):
         list(race.jobs(options, None))
     options.command = "tokens"
-    rates = []
+    contexts = []
     for job in race.jobs(options, None):
-        rates.append(job["settings"]["learning_rate"])
-        race.keep(job["key"], job | {"curve": [[9, 1.0, -rates[-1]]], "finished": True})       # the higher, the better
-    assert rates == [2e-3, 4e-3] and not list(race.jobs(options, None))
+        contexts.append(job["settings"]["context_length"])
+        loss = 2 - len(contexts)                                            # the second is better
+        race.keep(job["key"], job | {"curve": [[9, 1.0, loss]], "finished": True})
+    assert contexts == [64, 256] and not list(race.jobs(options, None))
     options.command = "time"
+    with pytest.raises(SystemExit, match="timing of a step comes first"):
+        list(race.jobs(options, None))
+    for _ in range(2):
+        race.time_step(job | {"key": race.timing_key("RWKV-7", job["settings"])}, small_race)
     (job,) = race.jobs(options, None)
-    assert job["settings"]["learning_rate"] == 4e-3 and job["minutes"] == 1
+    seconds = race.runs()[race.timing_key("RWKV-7", job["settings"])]["step_seconds"]
+    assert job["settings"]["context_length"] == 256
+    assert len(seconds) == 2 and job["steps"] == pytest.approx(60 / np.mean(seconds), rel=1e-3)
 
 def test_the_table_of_the_race_shows_the_longest_one(small_race):
     entry = {"name": "RWKV-5", "seed": 0, "parameters": 10, "finished": True, "carried": None, "steps": 2}
+    shape = {"head_size": 32, "context_length": 64}
     for minutes, loss in ((2, 1.7), (15, 1.5)):
         race.keep(race.time_key("RWKV-5", minutes, 0), entry | {
-            "kind": "time", "settings": {"learning_rate": 0.004}, "curve": [[1, 60.0, loss], [2, 99.9, 1.6]]})
+            "kind": "time", "settings": {"learning_rate": 0.004} | shape, "curve": [[1, 60.0, loss], [2, 99.9, 1.6]]})
     for rate, loss in ((0.004, 1.9), (0.008, 1.8)):
-        settings = {"learning_rate": rate}
+        settings = {"learning_rate": rate} | shape
         race.keep(race.tokens_key("RWKV-5", settings, 2, 0), entry | {
             "kind": "tokens", "settings": settings, "curve": [[2, 9.0, loss]]})
+        race.keep(race.timing_key("RWKV-5", settings), {"kind": "timing", "step_seconds": [0.2]})
     table = page.race_table(race.stored_races())
-    assert "| equal time, seed 0 | RWKV-5 | 10 | 0.004 | 2 | 100 | 1.5000 | 1.6000 |  |" in table
-    assert "| equal tokens, seed 0 | RWKV-5 | 10 | 0.008 | 2 | 9 | 1.8000 | 1.8000 |  |" in table
+    assert "| equal time, seed 0 | RWKV-5 | 10 | 0.004, 32, 64 | 2 | 200 | 1.5000 | 1.6000 |  |" in table
+    assert "| equal tokens, seed 0 | RWKV-5 | 10 | 0.008, 32, 64 | 2 | 200 | 1.8000 | 1.8000 |  |" in table
     assert "1.7" not in table and "1.9" not in table
     assert json.loads((store.RESULTS / "race.json").read_text())["runs"].keys() == race.runs().keys()

@@ -131,10 +131,11 @@ def start_run(options, corpus):
     if options.start is not None:
         model = load_start(options.start, options.tokenizer)
     else:
-        sizes = {name: size if getattr(options, name) is None else getattr(options, name)
-                 for name, size in sizes.items()}
-        model = new_model(options.generation or 4, sizes, options.head_size, config.seed,
-                          make_tokenizer("characters" if options.tokenizer is None else options.tokenizer, corpus))
+        chosen = {name: getattr(options, name) for name in NEW_MODEL if getattr(options, name) is not None}
+        if chosen.get("generation") not in (None, sizes.get("generation", chosen.get("generation"))):
+            raise UsageError(f"--config {options.config} is for RWKV-{sizes['generation']}; leave out --generation")
+        its_tokenizer = make_tokenizer("characters" if options.tokenizer is None else options.tokenizer, corpus)
+        model = new_model(its_tokenizer, config.seed, **{"generation": 4} | sizes | chosen)
     kept = {name: value for name, value in model.metadata.items() if name == "group_norm_epsilon"}
     model.metadata = kept | corpus.metadata | ({} if options.start is None else {"started_from": options.start})
     return Run.start(model, config)
@@ -153,15 +154,14 @@ def load_start(name, tokenizer_file):
     return model
 
 
-def new_model(generation, sizes, head_size, seed, its_tokenizer):
+def new_model(its_tokenizer, seed, generation, **sizes):
     """Return a model of a generation with random weights, for a tokenizer."""
     if generation not in LanguageModel.classes:
         known = ", ".join(map(str, sorted(LanguageModel.classes)))
         raise UsageError(f"--generation is {generation} but what can be trained here is {known}")
-    if head_size is not None and generation == 4:
+    if "head_size" in sizes and generation == 4:
         raise UsageError("--head-size is for generations 5 to 7; RWKV-4 has no heads")
-    model = LanguageModel.classes[generation].init(
-        its_tokenizer.vocab_size, **sizes, seed=seed, **({} if head_size is None else {"head_size": head_size}))
+    model = LanguageModel.classes[generation].init(its_tokenizer.vocab_size, **sizes, seed=seed)
     model.tokenizer = its_tokenizer
     return model
 

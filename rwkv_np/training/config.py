@@ -7,7 +7,7 @@ import inspect
 import math
 import operator
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 # The names of the fields in files written before version 0.2.
 OLD_NAMES = {"steps": "max_steps", "batch": "batch_size", "context": "context_length", "clip": "grad_clip",
@@ -74,17 +74,21 @@ class TrainConfig:
             setattr(self, name, number)
 
 
-# Named configurations: the sizes of the model, and how to train it.
+# The tiny Shakespeare text, in a quarter of an hour on two cores. The text is read about ten times, hence the dropout;
+# averaging the weights gains as much as a longer run would.
+SHAKESPEARE = TrainConfig(max_steps=4400, batch_size=8, context_length=256, learning_rate=4e-3, min_lr_ratio=0.02,
+                          weight_decay=0.1, dropout=0.2, ema_decay=0.995, workers=2, validate_every=550)
+
+# Named configurations: the model, and how to train it. Those of Shakespeare have 1.95 million parameters each; d_ffn
+# makes up for the other differences. Rates and head sizes are the best of a small search (docs/benchmarks.md).
 CONFIGS = {
-    # The tiny Shakespeare text, in a quarter of an hour on two cores. The text is read nine times, hence the dropout;
-    # averaging the weights gains as much as a longer run would.
-    "shakespeare": (
-        {"d_model": 192, "n_layer": 4},
-        TrainConfig(
-            max_steps=4400, batch_size=8, context_length=256,
-            learning_rate=4e-3, min_lr_ratio=0.02,
-            weight_decay=0.1, dropout=0.2, ema_decay=0.995,
-            workers=2, validate_every=550)),
+    "shakespeare": ({"d_model": 192, "n_layer": 4}, SHAKESPEARE),
+    "shakespeare-5": ({"generation": 5, "d_model": 192, "n_layer": 4, "head_size": 64, "d_ffn": 672},
+                      replace(SHAKESPEARE, max_steps=5400, learning_rate=8e-3, validate_every=675)),
+    "shakespeare-6": ({"generation": 6, "d_model": 192, "n_layer": 4, "head_size": 64, "d_ffn": 448},
+                      replace(SHAKESPEARE, max_steps=5000, learning_rate=8e-3, validate_every=625)),
+    "shakespeare-7": ({"generation": 7, "d_model": 192, "n_layer": 4, "head_size": 32, "d_ffn": 736},
+                      replace(SHAKESPEARE, max_steps=4400, learning_rate=4e-3, validate_every=550)),
 }
 
 

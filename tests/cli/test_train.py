@@ -42,6 +42,12 @@ def messages(capsys):
     return [line for line in lines if line.startswith("python -m rwkv_np: ")]
 
 
+def test_a_configuration_may_name_the_generation_and_all_sizes(text, tmp_path):
+    model = train(tmp_path, "--config", "shakespeare-7", "--text", text, sizes=["--d-model", "32", "--n-layer", "1"])
+    assert (model.generation, model.d_model, model.head_size, model.d_ffn) == (7, 32, 32, 736)
+    assert model.metadata["train_config"]["dropout"] == 0.2
+
+
 @pytest.mark.parametrize("arguments, message", [
     (["--from", "{m}", "--d-model", "16"], "--from starts from a model that has its sizes; leave out --d-model"),
     (["--from", "{m}", "--n-layer", "0"], "leave out --n-layer"),
@@ -59,6 +65,7 @@ def messages(capsys):
     (["--n-layer", "-1"], "n_layer is -1"),
     (["--head-size", "4"], "--head-size is for generations 5 to 7; RWKV-4 has no heads"),
     (["--generation", "3"], "invalid choice"),
+    (["--config", "shakespeare-7", "--generation", "6"], "shakespeare-7 is for RWKV-7; leave out --generation"),
     (["--seed", "-1"], "seed is -1 but must be at least 0"),
     (["--learning-rate", "inf"], "learning_rate is inf but must be at least 0 and finite"),
     (["--max-steps", "1.5"], "invalid int value"),

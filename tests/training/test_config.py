@@ -1,12 +1,13 @@
 """The configuration: ranges are checked, and files with the old names are read."""
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 
+from rwkv_np.language_model import LanguageModel
 from rwkv_np.training import CONFIGS, TrainConfig, stored_config
 from rwkv_np.training.config import OLD_NAMES, read_reasons
 
@@ -48,6 +49,17 @@ def test_numbers_of_numpy_become_pythons_and_others_are_named():
 
 def test_every_field_has_its_reason():
     assert list(read_reasons()) == [field.name for field in fields(TrainConfig)]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_shakespeare_is_the_same_task_for_every_generation(name):
+    sizes, config = CONFIGS[name]
+    sizes = {"generation": 4} | sizes
+    model = LanguageModel.classes[sizes.pop("generation")].init(65, **sizes)
+    assert sum(p.size for p in model.params.values()) == pytest.approx(1.95e6, rel=0.005)
+    assert replace(config, max_steps=1, learning_rate=1, validate_every=1) == replace(
+        CONFIGS["shakespeare"][1], max_steps=1, learning_rate=1, validate_every=1)
+    assert config.max_steps == 8 * config.validate_every
 
 
 def test_a_stored_configuration_comes_back_and_missing_fields_have_their_defaults():

@@ -47,18 +47,13 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
         The values of the first layer; None in the first layer, which makes them.
     x_r, x_w, x_k, x_v, x_a, x_g : (D,)
         The share of the previous token.
-    w0, w1, w2; a0, a1, a2; v0, v1, v2 : (D,), (D, rank), (rank, D)
-        Low-rank maps to the decay, the share alpha that is removed, and the share nu of v_first.
-    g1, g2 : (D, rank), (rank, D)
-        Low-rank map to the gate.
+    w0, w1, w2; a0, a1, a2; v0, v1, v2; g1, g2 : (D,), (D, rank), (rank, D)
+        Low-rank maps to the decay, the share alpha that is removed, the share nu of v_first, and the gate.
     k_k, k_a, r_k : (D,), (D,), (H, N)
         From the key to kappa; how much alpha changes the key; weights of r . k, for the own value outside the norm.
-    receptance, key, value, output : (D, D)
-    ln_x, ln_x_bias : (D,)
-    epsilon : float
-        Of the group norm.
-    wkv : callable
-        The form of the operator, with the signature of `wkv7.vjp`.
+    receptance, key, value, output; ln_x, ln_x_bias : (D, D); (D,)
+    epsilon, wkv : float, callable
+        Of the group norm; the form of the operator, with the signature of `wkv7.vjp`.
 
     Returns
     -------
@@ -293,6 +288,12 @@ class RWKV7(MatrixModel):
             if f"blocks.0.att.{name}" not in (params or ()):
                 axes.pop(f"blocks.0.att.{name}", None)
         return axes
+
+    def layer_params(self, layer):
+        params = super().layer_params(layer)
+        if layer == 0:
+            params["att"] = {name: array for name, array in params["att"].items() if name not in UNUSED}
+        return params
 
     @staticmethod
     def axis_sizes(vocab_size, d_model, head_size=None, d_ffn=None, ranks=None):

@@ -108,7 +108,7 @@ def race():
 def race_table(races):
     """Return the results of the races at equal time and at equal tokens as a Markdown table."""
     title = {"time": "equal time", "tokens": "equal tokens"}
-    lines = ["| race | | parameters | lr, head size, context | steps | ms a step | best loss | last | state carried |",
+    lines = ["| race | | parameters | lr, head size, context | steps | ms a step | best loss | last | last, state carried |",
              "|---|---|---|---|---|---|---|---|---|"]
     for (kind, name, seed), entry in sorted(races.items(), key=lambda item: (item[0][0], item[0][2], item[0][1])):
         settings = ", ".join("no heads" if (name, field) == ("RWKV-4", "head_size") else f"{value:g}"

@@ -108,7 +108,7 @@ def race():
 def race_table(races):
     """Return the results of the races at equal time and at equal tokens as a Markdown table."""
     title = {"time": "equal time", "tokens": "equal tokens"}
-    lines = ["| race | | parameters | lr, head size, context | steps | ms a step | best loss | last | last, state carried |",
+    lines = ["| race | | parameters | lr, head size, context | steps | ms a step | best loss | last | last, carried |",
              "|---|---|---|---|---|---|---|---|---|"]
     for (kind, name, seed), entry in sorted(races.items(), key=lambda item: (item[0][0], item[0][2], item[0][1])):
         settings = ", ".join("no heads" if (name, field) == ("RWKV-4", "head_size") else f"{value:g}"
@@ -116,9 +116,10 @@ def race_table(races):
         step, _, last = entry["curve"][-1]
         carried = f"{entry['carried']:.4f}" if entry.get("carried") else ""
         state = "" if entry.get("finished") else " (running)"
-        cells = (f"{title[kind]}, seed {seed}", name + state, f"{entry['parameters']:,}", settings, f"{step}",
-                 f"{1e3 * entry['step_seconds']:.0f}", f"{min(loss for *_, loss in entry['curve']):.4f}",
-                 f"{last:.4f}", carried)
+        step_ms = f"{1e3 * entry['step_seconds']:.0f}" if entry["step_seconds"] else ""
+        best = f"{min(loss for *_, loss in entry['curve']):.4f}"
+        cells = (f"{title[kind]}, seed {seed}", name + state, f"{entry['parameters']:,}", settings, f"{step}", step_ms,
+                 best, f"{last:.4f}", carried)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -139,10 +139,9 @@ def race_picture(races):
                 entries = [entry for (k, n, _), entry in races.items() if (k, n) == (kind, name)]
                 for seed, entry in enumerate(entries):
                     steps, _, losses = zip(*entry["curve"], strict=True)
-                    millions = [n * entry["tokens_per_step"] / 1e6 for n in steps]
-                    minutes = [n * entry["step_seconds"] / 60 for n in steps]
-                    ax.plot(minutes if kind == "time" else millions, losses,
-                            color=colour, alpha=1 / (1 + seed), label=name if seed == 0 else None)
+                    per_step = entry["step_seconds"] / 60 if kind == "time" else entry["tokens_per_step"] / 1e6
+                    ax.plot([n * per_step for n in steps], losses, color=colour, alpha=1 / (1 + seed))
+            panels[0].plot([], [], color=colour, label=name)
         panels[0].set(xlabel="minutes of training", ylabel="held-out loss (nats per character)",
                       title="At equal time")
         panels[1].set(xlabel="million tokens", title="At equal tokens")

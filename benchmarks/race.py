@@ -74,12 +74,12 @@ def best_settings(name, steps, run_it):
     return settings
 
 
-def search_key(name, settings, steps):
-    return f"{name}, search, {steps} steps, " + ", ".join(f"{field} {value:g}" for field, value in settings.items())
+def search_key(name, settings, steps, kind="search"):
+    return f"{name}, {kind}, {steps} steps, " + ", ".join(f"{field} {value:g}" for field, value in settings.items())
 
 
 def tokens_key(name, settings, steps, seed):
-    return search_key(name, settings, steps).replace("search", "tokens") + f", seed {seed}"
+    return f"{search_key(name, settings, steps, 'tokens')}, seed {seed}"
 
 
 def timing_key(name, settings):

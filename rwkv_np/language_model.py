@@ -281,7 +281,7 @@ class LanguageModel:
 
         x: (..., T, D); state: one layer's; ln1, att, ln2, ffn: its arrays; drop: an op. `carried` is what
         time mixing passes up through the layers beside x: v_first in RWKV-7, nothing before.
-        Returns (x, *carried, state), and ``pullback(dx, *dcarried) -> dx, *dcarried, grads``.
+        Returns (x, *carried, state), and ``pullback(dx, *dcarried) -> dx, *dcarried, grads``, to be called once.
         """
         x1, pull_ln1 = ops.layer_norm(x, **ln1)
         att = att | self.constants

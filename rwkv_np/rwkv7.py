@@ -98,7 +98,7 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
             dx_nu, dmix_nu, grads["v0"], grads["v1"], grads["v2"] = pull_nu(dv * (v_first - v_own))
             dv_own, dv_first = dv * (1 - nu), dv_first + dv * nu
         dx_v, _, dmix_v, dvalue = pull_v(dv_own)
-        return dx_r + dx_w + dx_k + dx_v + dx_a + dx_g + dx_nu, dv_first, grads | {
+        return dx_r + dx_k + dx_v + dx_w + dx_a + dx_g + dx_nu, dv_first, grads | {
             "x_r": -dmix_r, "x_k": -dmix_k, "x_v": dmix_nu - dmix_v, "x_g": -dmix_g,        # mu is 1 - x_r, ...
             "x_w": dmix_w, "w0": dw0, "w1": dw1, "w2": dw2, "x_a": dmix_a, "a0": da0, "a1": da1, "a2": da2,
             "g1": dg1, "g2": dg2, "receptance": dreceptance, "key": dkey, "value": dvalue, "output": doutput}
@@ -109,8 +109,8 @@ def time_mixing(x, x_prev, memory, v_first=None, *, x_r, x_w, x_k, x_v, x_a, x_g
 def run_heads(r, w_sigmoid, k_raw, v, alpha, g, S, k_k, k_a, r_k, ln_x, ln_x_bias, epsilon, wkv):
     """Run the operator on what was made from x, then normalise each head, add the own value, and gate.
 
-    r, w_sigmoid, k_raw, v, alpha, g: (..., T, D). Returns (y, S), and ``pullback(dy) -> dr, dw_sigmoid, dk_raw, dv,
-    dalpha, dg, grads`` with grads of the five weights.
+    r, w_sigmoid, k_raw, v, alpha, g: (..., T, D); S: (..., H, N, N); the rest as in `time_mixing`. Returns (y, S), and
+    ``pullback(dy) -> dr, dw_sigmoid, dk_raw, dv, dalpha, dg, grads``, with grads of the five weights.
 
     Examples
     --------

@@ -203,6 +203,17 @@ def test_the_race_at_equal_time_takes_the_best_settings_of_that_at_equal_tokens(
     assert job["settings"]["context_length"] == 256
     assert len(seconds) == 2 and job["steps"] == pytest.approx(60 / np.mean(seconds), rel=1e-3)
 
+
+def test_a_race_that_was_not_timed_is_shown_too(small_race, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "DOCS", tmp_path)
+    settings = {"learning_rate": 0.004, "head_size": 32, "context_length": 64}
+    race.keep(race.tokens_key("RWKV-5", settings, 2, 0), {
+        "name": "RWKV-5", "kind": "tokens", "seed": 0, "steps": 2, "parameters": 10, "tokens_per_step": 128,
+        "settings": settings, "curve": [[1, 9.0, 1.9], [2, 18.0, 1.8]]})
+    assert "| RWKV-5 (running) | 10 | 0.004, 32, 64 | 2 |  | 1.8000 |" in page.race()
+    assert (tmp_path / "race.png").exists()
+
+
 def test_the_table_of_the_race_shows_the_longest_one(small_race):
     entry = {"name": "RWKV-5", "seed": 0, "parameters": 10, "finished": True, "carried": None, "steps": 2}
     shape = {"head_size": 32, "context_length": 64}

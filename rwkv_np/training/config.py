@@ -80,7 +80,7 @@ SHAKESPEARE = TrainConfig(max_steps=4400, batch_size=8, context_length=256, lear
                           weight_decay=0.1, dropout=0.2, ema_decay=0.995, workers=2, validate_every=550)
 
 # Named configurations: the model, and how to train it. Those of Shakespeare have 1.95 million parameters each; d_ffn
-# makes up for the other differences. Rates and head sizes are the best of a small search (docs/benchmarks.md).
+# makes up for the other differences. 5 to 7 are as in the race of docs/benchmarks.md, which found their settings.
 CONFIGS = {
     "shakespeare": ({"d_model": 192, "n_layer": 4}, SHAKESPEARE),
     "shakespeare-5": ({"generation": 5, "d_model": 192, "n_layer": 4, "head_size": 64, "d_ffn": 672},
